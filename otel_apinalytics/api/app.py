@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The HTTP application: puts routes, error answers and the page together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.routing import BaseRoute
+
+from otel_apinalytics import __version__
+from otel_apinalytics.api import routes_health, routes_page, routes_query
+from otel_apinalytics.api.error_answers import install_error_answers
+from otel_apinalytics.store.engine import Engine
+from otel_apinalytics.store.keys import KeyRing
+
+
+@dataclass(frozen=True, slots=True)
+class AppParts:
+    """What the application is made of; the service provides it.
+
+    Args:
+        engine: The store.
+        keys: The known keys.
+        query_timeout_s: Longest time that a query may run.
+        is_ready: Whether requests can be taken and answered now.
+        last_refusal: The latest request that was not let in, as JSON, or None.
+        exporter_settings: Variables that point an OpenTelemetry SDK here, without the key.
+        ingest_routes: Routes that take data.
+    """
+
+    engine: Engine
+    keys: KeyRing
+    query_timeout_s: float
+    is_ready: Callable[[], bool]
+    last_refusal: Callable[[], dict[str, Any] | None]
+    exporter_settings: str
+    ingest_routes: Sequence[BaseRoute]
+
+
+def create_app(parts: AppParts) -> FastAPI:
+    """Return the application."""
+    app = FastAPI(
+        title="otel-apinalytics",
+        version=__version__,
+        description="API analytics on OpenTelemetry.",
+        redirect_slashes=False,
+    )
+    install_error_answers(app)
+    # First: the routes of the hot path are matched in order.
+    app.router.routes[:0] = parts.ingest_routes
+    app.include_router(routes_health.router(parts.is_ready))
+    app.include_router(
+        routes_query.router(parts.engine, parts.keys, parts.query_timeout_s, parts.last_refusal)
+    )
+    app.include_router(routes_page.router(parts.exporter_settings))
+    return app

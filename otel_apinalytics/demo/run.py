@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the demo: service, API, traffic, questions; then keeps serving, or checks and exits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import urllib3
+from rich.console import Console
+
+from otel_apinalytics.demo.questions import QUESTIONS, answer_table, ask, question_url
+from otel_apinalytics.demo.traffic import Sent, send_traffic
+from otel_apinalytics.service import Service
+from otel_apinalytics.settings import Settings, read_settings
+from otel_apinalytics.store.keys import Scope
+
+_VISIBLE_TIMEOUT_S = 30.0
+
+
+class Demo:
+    """A running service with something to show.
+
+    Args:
+        service: The service, started.
+        console: Where to print.
+    """
+
+    def __init__(self, service: Service, console: Console) -> None:
+        self._service = service
+        self._console = console
+        self._application = service.first_keys.application
+        self._read_key = service.first_keys.secrets[Scope.READ]
+        self._http = urllib3.PoolManager(timeout=30.0)
+
+    def run(self, seconds: float) -> bool:
+        """Send traffic, ask the questions, and return whether the counts are right."""
+        started = int(time.time())
+        self._console.print("[bold]2.[/] Starting an instrumented ASGI API …")
+        with _api(self._exporter_environment()) as base_url:
+            self._console.print(f"   it serves on {base_url}, its spans go out by OTLP/gRPC")
+            sent = self._send(base_url, seconds)
+        # The API has stopped, and has flushed its last spans.
+        self._console.print("[bold]4.[/] Waiting for the last spans to be visible …")
+        counted = self._await_counts(started, sent)
+        self._ask_questions(started)
+        return self._check(sent, counted)
+
+    def _exporter_environment(self) -> dict[str, str]:
+        key = self._service.first_keys.secrets[Scope.WRITE]
+        return {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{self._service.grpc_address}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+            "OTEL_EXPORTER_OTLP_HEADERS": f"x-auth-user={self._application},x-auth-key={key}",
+        }
+
+    def _send(self, base_url: str, seconds: float) -> Sent:
+        with self._console.status("") as status:
+
+            def progress(sent: Sent) -> None:
+                status.update(f"{sent.total} requests sent")
+
+            self._console.print(f"[bold]3.[/] Sending traffic for {seconds:g} s …")
+            sent = send_traffic(base_url, seconds, progress)
+        answers = ", ".join(f"{status}: {n}" for status, n in sorted(sent.by_status.items()))
+        self._console.print(
+            f"   {sent.total} requests of {len(sent.by_consumer)} consumers: {answers}"
+        )
+        return sent
+
+    def _await_counts(self, started: int, sent: Sent) -> dict[str, int]:
+        url = question_url(
+            self._service.http_address, started, int(time.time()) + 2, {"group": "consumer_id"}
+        )
+        deadline = time.monotonic() + _VISIBLE_TIMEOUT_S
+        while True:
+            groups = ask(self._http, url, self._application, self._read_key)["groups"]
+            counted = {consumer: points[0][1] for consumer, points in groups.items()}
+            if sum(counted.values()) >= sent.total or time.monotonic() > deadline:
+                return counted
+            time.sleep(0.1)
+
+    def _ask_questions(self, started: int) -> None:
+        end = int(time.time()) + 1
+        for question in QUESTIONS:
+            url = question_url(self._service.http_address, started, end, question.parameters)
+            answer = ask(self._http, url, self._application, self._read_key)
+            self._console.print(f"\n[bold green]{question.text}[/]")
+            self._console.print(f"GET {url}", style="dim", soft_wrap=True, highlight=False)
+            self._console.print(answer_table(question, answer))
+
+    def _check(self, sent: Sent, counted: dict[str, int]) -> bool:
+        if counted == dict(sent.by_consumer):
+            self._console.print(
+                f"\n[bold]Every request is counted[/]: {sent.total} sent, "
+                f"{sum(counted.values())} counted, for each consumer the same."
+            )
+            return True
+        self._console.print(
+            f"\n[bold red]The counts disagree[/]: sent {dict(sent.by_consumer)}, counted {counted}"
+        )
+        return False
+
+
+def run_demo(*, once: bool, seconds: float, data_dir: Path | None, grpc: str, http: str) -> bool:
+    """Run the demo and return whether every request was counted.
+
+    Args:
+        once: Whether to return after the answers; otherwise keep serving until interrupted.
+        seconds: How long to send traffic.
+        data_dir: Directory of the data; None for a temporary one.
+        grpc: Where OTLP/gRPC listens.
+        http: Where HTTP listens.
+
+    Raises:
+        ConfigError: The service cannot start.
+    """
+    console = Console()
+    with contextlib.ExitStack() as stack:
+        directory = data_dir or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="apinalytics-demo-"))
+        )
+        console.print("[bold]1.[/] Starting the service …")
+        service = Service(_settings(directory, grpc, http))
+        service.start()
+        stack.callback(service.stop)
+        console.print(
+            f"   OTLP/gRPC on {service.grpc_address}, HTTP on {service.http_address}, "
+            f"data in {directory}"
+        )
+        ok = Demo(service, console).run(seconds)
+        if not once:
+            keys = service.first_keys
+            console.print(f"\nStill serving. Open [bold]http://{service.http_address}/[/]")
+            console.print(f"with the read key {keys.secrets[Scope.READ]}", highlight=False)
+            console.print("Ctrl-C stops.")
+            with contextlib.suppress(KeyboardInterrupt):
+                while True:
+                    time.sleep(3600)
+        console.print("Stopping …")
+    return ok
+
+
+def _settings(directory: Path, grpc: str, http: str) -> Settings:
+    import secrets
+
+    # Known keys, so that the demo can be run again on the same data.
+    arguments = {
+        "data_dir": directory,
+        "grpc": grpc,
+        "http": http,
+        "application_id": "demo",
+        "write_key": secrets.token_urlsafe(32),
+        "read_key": secrets.token_urlsafe(32),
+    }
+    return read_settings(arguments)
+
+
+@contextlib.contextmanager
+def _api(environment: dict[str, str]) -> Iterator[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "otel_apinalytics.demo.api"],
+        stdout=subprocess.PIPE,
+        env={**os.environ, **environment},
+        text=True,
+    )
+    try:
+        assert process.stdout is not None  # noqa: S101 - for the type checker
+        port = process.stdout.readline().strip()
+        if not port:
+            raise RuntimeError("the demo's API did not start")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=30)

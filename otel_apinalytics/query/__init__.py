@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions to the store: parameters, their SQL, and the answers."""

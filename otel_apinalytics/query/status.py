@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why there is data, or none: what the ledger says of an application's last day."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from otel_apinalytics.errors import RetryableError
+from otel_apinalytics.store.engine import Engine, EngineError
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What arrived within the last 24 hours.
+
+    Args:
+        last_received: Minute in which something arrived last, UTC; None for nothing.
+        outcomes: Outcome → reason → spans and events.
+    """
+
+    last_received: datetime | None
+    outcomes: Mapping[str, Mapping[str, int]]
+
+
+def run_status(engine: Engine, application: str) -> Status:
+    """Ask the ledger.
+
+    Raises:
+        RetryableError: The store is not available.
+    """
+    try:
+        rows = engine.query(
+            "SELECT outcome, reason, sum(spans), max(minute) FROM ledger FINAL "
+            "WHERE application = %(application)s AND minute > now() - INTERVAL 1 DAY "
+            "GROUP BY outcome, reason",
+            {"application": application},
+        ).rows
+    except EngineError as error:
+        raise RetryableError("the store is not available now") from error
+    outcomes: dict[str, dict[str, int]] = {}
+    for outcome, reason, spans, _ in rows:
+        outcomes.setdefault(str(outcome), {})[str(reason)] = int(spans)
+    return Status(max((row[3] for row in rows), default=None), outcomes)

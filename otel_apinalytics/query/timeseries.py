@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The timeseries question: its SQL, and the answer in the shape of 2014."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from otel_apinalytics.catalogue import INBOUND, Field, FieldType
+from otel_apinalytics.errors import InvalidRequestError, RetryableError
+from otel_apinalytics.query.parameters import GRANULARITIES, Aggregation, Timeseries
+from otel_apinalytics.store.engine import Engine, EngineError
+
+# Points over all groups in one answer; it is built in memory.
+MAX_ROWS = 500_000
+# Error of percentiles: DDSketch guarantees it for each value (Masson et al., VLDB 2019).
+PERCENTILE_ERROR = 0.01
+
+# The epoch began on a Thursday, weeks begin on a Monday.
+_WEEK_S = GRANULARITIES["week"]
+_MONDAY_OFFSET_S = 3 * GRANULARITIES["day"]
+_HOUR_S = GRANULARITIES["hour"]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A SELECT and its parameters; quoting is left to the client library."""
+
+    sql: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a timeseries question found.
+
+    Args:
+        groups: Group value → points, each a pair of bucket start in Unix seconds and value, in
+            order of time. Sparse: a bucket without data has no point.
+        start: Start of the range in Unix seconds, as asked.
+        end: End of the range in Unix seconds, as asked.
+        granularity_ms: Width of a bucket in milliseconds.
+    """
+
+    groups: Mapping[str, list[tuple[int, float]]]
+    start: float
+    end: float
+    granularity_ms: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the answer in the shape of 2014."""
+        return {
+            "groups": self.groups,
+            "start": self.start,
+            "end": self.end,
+            "granularity": self.granularity_ms,
+        }
+
+
+def run_timeseries(
+    engine: Engine, application: str, question: Timeseries, timeout_s: float
+) -> Answer:
+    """Ask the store.
+
+    Args:
+        engine: The store.
+        application: Whose events.
+        question: What to ask.
+        timeout_s: Longest time that the engine may take.
+
+    Raises:
+        InvalidRequestError: The answer is too large, or takes too long or too much memory.
+        RetryableError: The store is not available.
+    """
+    statement = compile_timeseries(question, application, timeout_s)
+    try:
+        rows = engine.query(statement.sql, statement.parameters).rows
+    except EngineError as error:
+        if error.is_limit:
+            raise InvalidRequestError(
+                f"the question takes longer than {timeout_s:g} s or too much memory: "
+                "ask for a shorter range, fewer groups or a filter"
+            ) from error
+        raise RetryableError("the store is not available now") from error
+    if len(rows) > MAX_ROWS:
+        raise InvalidRequestError(
+            f"the answer has more than {MAX_ROWS} points: "
+            "ask for a coarser granularity, a shorter range or a filter"
+        )
+    groups: dict[str, list[tuple[int, float]]] = {} if question.group else {application: []}
+    for key, bucket, value in rows:
+        groups.setdefault(str(key) if question.group else application, []).append((bucket, value))
+    range_us = question.end_us - question.start_us
+    return Answer(
+        groups=groups,
+        start=_seconds(question.start_us),
+        end=_seconds(question.end_us),
+        granularity_ms=(
+            question.granularity_s * 1000 if question.granularity_s else range_us // 1000
+        ),
+    )
+
+
+def compile_timeseries(question: Timeseries, application: str, timeout_s: float) -> Statement:
+    """Return the statement that answers a question; its rows are group, bucket, value."""
+    parameters: dict[str, Any] = {
+        "application": application,
+        "start_us": question.start_us,
+        "end_us": question.end_us,
+    }
+    conditions = [
+        "application = %(application)s",
+        # The key's second column; the exact bounds follow.
+        "hour >= toStartOfHour(fromUnixTimestamp64Micro(%(start_us)s, 'UTC'))",
+        "hour <= toStartOfHour(fromUnixTimestamp64Micro(%(end_us)s, 'UTC'))",
+        "timestamp >= fromUnixTimestamp64Micro(%(start_us)s, 'UTC')",
+        "timestamp < fromUnixTimestamp64Micro(%(end_us)s, 'UTC')",
+    ]
+    for number, condition in enumerate(question.filters):
+        conditions.append(f"{_text(condition.field)} IN %(filter_{number})s")
+        parameters[f"filter_{number}"] = condition.values
+    if not _names_direction(question):
+        # Calls of our API; those that it makes are asked for by group or include.
+        conditions.append(f"direction = '{INBOUND}'")
+    group = _text(question.group) if question.group else "''"
+    bucket = _bucket(question.granularity_s, question.start_us)
+    # A total has a row even where there is nothing to count.
+    group_by = "GROUP BY key, bucket" if question.group or question.granularity_s else ""
+    return Statement(
+        f"SELECT {group} AS key, {bucket} AS bucket, "
+        f"{_aggregate(question.aggregation, question.value)} AS result "
+        f"FROM events WHERE {' AND '.join(conditions)} {group_by} "
+        f"HAVING isNotNull(result) ORDER BY key, bucket LIMIT {MAX_ROWS + 1} "
+        f"SETTINGS max_execution_time = {timeout_s}",
+        parameters,
+    )
+
+
+def _names_direction(question: Timeseries) -> bool:
+    named = [condition.field.name for condition in question.filters]
+    if question.group:
+        named.append(question.group.name)
+    return "direction" in named
+
+
+def _text(field: Field) -> str:
+    """Return a dimension as text; missing is empty."""
+    if field.type is FieldType.TEXT:
+        return field.name
+    return f"ifNull(toString({field.name}), '')"
+
+
+def _bucket(granularity_s: int | None, start_us: int) -> str:
+    if granularity_s is None:
+        return f"toInt64({start_us // 1_000_000})"
+    # The stored hour is several times faster to group by than the time itself.
+    time = "hour" if granularity_s % _HOUR_S == 0 else "timestamp"
+    offset_s = _MONDAY_OFFSET_S if granularity_s == _WEEK_S else 0
+    seconds = f"(toInt64(toUnixTimestamp({time})) + {offset_s})"
+    return f"intDiv({seconds}, {granularity_s}) * {granularity_s} - {offset_s}"
+
+
+def _aggregate(aggregation: Aggregation, value: Field) -> str:
+    name = value.name
+    if aggregation.name == "count":
+        return "toInt64(count())"
+    if aggregation.name == "percentile":
+        return f"quantileDDOrNull({PERCENTILE_ERROR}, {aggregation.level})({name})"
+    function = {"mean": "avg", "min": "min", "max": "max", "sum": "sum"}[aggregation.name]
+    return f"{function}OrNull({name})"
+
+
+def _seconds(microseconds: int) -> float:
+    whole, rest = divmod(microseconds, 1_000_000)
+    return microseconds / 1_000_000 if rest else whole

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The receiver: from a request on a socket to rows in the store."""

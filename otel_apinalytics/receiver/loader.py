@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loader: from sealed segments to rows in the store, in order, each exactly once.
+
+A load may be repeated at will: its token makes the engine skip what is already there, and where the
+token is lost, rows have keys that make them the same row. A segment is deleted only after what was
+loaded from it is on disk.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from otel_apinalytics.normalize.rules import UNDECODABLE
+from otel_apinalytics.receiver.log import SealedSegment
+from otel_apinalytics.receiver.records import rejected_record, varint
+from otel_apinalytics.receiver.sealing import SealError
+from otel_apinalytics.receiver.segment import (
+    Content,
+    LogIdentity,
+    destroy_segment,
+    read_segment,
+)
+from otel_apinalytics.store.engine import Engine, EngineError
+from otel_apinalytics.store.inbox import Inbox
+
+_logger = logging.getLogger(__name__)
+
+# A segment during whose load the process died this often is set aside, so that the service starts.
+_MAX_ATTEMPTS = 5
+_TRIES = 3
+_MAX_BACKOFF_S = 10.0
+_CHECKPOINT_INTERVAL_S = 1.0
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+SET_ASIDE = "set-aside"
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    segment: SealedSegment
+    keep: bool
+
+
+class Loader:
+    """Loads sealed segments. One thread loads, one makes loads durable and deletes segments.
+
+    Args:
+        engine: The store.
+        inbox: Where records are inserted.
+        identity: Opens the segments.
+        directory: Where the log lives.
+        on_released: Called with a segment's size and its load's seconds once it left the queue.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        inbox: Inbox,
+        identity: LogIdentity,
+        directory: Path,
+        on_released: Callable[[int, float], None],
+    ) -> None:
+        self._engine = engine
+        self._inbox = inbox
+        self._identity = identity
+        self._directory = directory
+        self._on_released = on_released
+        self._queue: queue.SimpleQueue[SealedSegment | None] = queue.SimpleQueue()
+        self._loaded: queue.SimpleQueue[_Loaded | None] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._boot_id = _boot_id()
+        self._threads = [
+            threading.Thread(target=self._run, name="loader", daemon=True),
+            threading.Thread(target=self._run_checkpoints, name="checkpoints", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Start loading."""
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, segment: SealedSegment) -> None:
+        """Queue a sealed segment. Does not block."""
+        self._queue.put(segment)
+
+    def close(self) -> None:
+        """Load what is queued, make it durable, and stop. Safe before `start`.
+
+        A store that cannot be reached does not hold this up: the log keeps what is left.
+        """
+        self._stopping.set()
+        self._queue.put(None)
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+
+    # ---- loading ----
+
+    def _run(self) -> None:
+        while (segment := self._queue.get()) is not None:
+            started = time.monotonic()
+            try:
+                left = self._load_segment(segment)
+            except Exception:
+                # Ours to mend; until then the segment stays, and the next ones are loaded.
+                _logger.exception("%s could not be loaded", segment.path)
+                continue
+            if left:
+                self._on_released(segment.size, time.monotonic() - started)
+        self._loaded.put(None)
+
+    def _load_segment(self, segment: SealedSegment) -> bool:
+        """Load a segment; return whether it left the queue, or stays for the next start."""
+        marks = _Attempts(segment.path)
+        if marks.count() >= _MAX_ATTEMPTS:
+            _logger.error("%s ended the process %d times", segment.path, marks.count())
+            self._set_aside(segment)
+            return True
+        try:
+            content = read_segment(segment.path, segment.sequence, self._identity)
+        except (OSError, SealError) as error:
+            _logger.error("%s cannot be read: %s", segment.path, error)
+            self._set_aside(segment)
+            return True
+        if content.damaged:
+            _logger.error("%s: %d records are damaged", segment.path, content.damaged)
+        marks.add()
+        loaded = self._load_patiently(content.records, self._token(segment, content))
+        marks.clear()
+        if loaded:
+            self._loaded.put(_Loaded(segment, keep=content.damaged > 0))
+        return loaded
+
+    def _token(self, segment: SealedSegment, content: Content) -> str:
+        # After a reboot the engine may have lost a part and still know its token.
+        return f"{self._identity.log_id}/{segment.sequence}/{content.digest}/{self._boot_id}"
+
+    def _load_patiently(self, records: Sequence[bytes], token: str) -> bool:
+        backoff_s = 0.25
+        while True:
+            try:
+                self._load_or_split(records, token)
+            except EngineError as error:
+                _logger.warning("the store is not available, will try again: %s", error)
+                if self._stopping.wait(backoff_s):
+                    return False
+                backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
+            else:
+                return True
+
+    def _load_or_split(self, records: Sequence[bytes], token: str) -> None:
+        """Load records; where the engine refuses them, find the ones at fault by halving.
+
+        Raises:
+            EngineError: A transient one; everything may be tried again.
+        """
+        if not records:
+            return
+        for attempt in range(1, _TRIES + 1):
+            try:
+                self._load(records, token)
+            except EngineError as error:
+                if error.transient:
+                    raise
+                if attempt == _TRIES:
+                    refusal = error
+            else:
+                return
+        if len(records) == 1:
+            _logger.error("a record cannot be loaded, it is rejected: %s", refusal)
+            self._load([rejected_record(records[0], UNDECODABLE)], f"{token}/rejected")
+            return
+        middle = len(records) // 2
+        self._load_or_split(records[:middle], f"{token}/0")
+        self._load_or_split(records[middle:], f"{token}/1")
+
+    def _load(self, records: Sequence[bytes], token: str) -> None:
+        # In memory, for the engine reads the records in clear.
+        descriptor = os.memfd_create("segment", os.MFD_CLOEXEC)
+        try:
+            with os.fdopen(descriptor, "wb", closefd=False, buffering=1 << 20) as stream:
+                for record in records:
+                    stream.write(varint(len(record)))
+                    stream.write(record)
+            self._engine.load(
+                self._inbox.table,
+                Path(f"/proc/self/fd/{descriptor}"),
+                schema=self._inbox.schema,
+                message=self._inbox.message,
+                token=token,
+            )
+        finally:
+            os.close(descriptor)
+
+    def _set_aside(self, segment: SealedSegment) -> None:
+        target = self._directory / SET_ASIDE
+        target.mkdir(mode=0o700, exist_ok=True)
+        os.replace(segment.path, target / segment.path.name)
+        _Attempts(segment.path).clear()
+
+    # ---- checkpoints ----
+
+    def _run_checkpoints(self) -> None:
+        ended = False
+        while not ended:
+            # Blocks while nothing was loaded: an idle service does nothing.
+            batch = [self._loaded.get()]
+            self._stopping.wait(_CHECKPOINT_INTERVAL_S)
+            while not self._loaded.empty():
+                batch.append(self._loaded.get())
+            ended = None in batch
+            loaded = [item for item in batch if item is not None]
+            if loaded:
+                self._checkpoint(loaded)
+
+    def _checkpoint(self, loaded: Sequence[_Loaded]) -> None:
+        """Make the loads durable, then delete their segments.
+
+        The engine syncs no load by itself, so that the whole file system is synced.
+        """
+        directory = self._engine.directory
+        if directory is not None:
+            _sync_file_system(directory)
+        for item in loaded:
+            if item.keep:
+                self._set_aside(item.segment)
+            else:
+                destroy_segment(item.segment.path)
+
+
+class _Attempts:
+    """Counts the loads of a segment that were begun and did not end, in a file beside it."""
+
+    def __init__(self, segment: Path) -> None:
+        self._path = segment.with_suffix(".attempts")
+
+    def count(self) -> int:
+        try:
+            return len(self._path.read_bytes())
+        except FileNotFoundError:
+            return 0
+
+    def add(self) -> None:
+        with self._path.open("ab") as stream:
+            stream.write(b"+")
+
+    def clear(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+def _boot_id() -> str:
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        # Unknown: take every start for a boot. Keys keep a repeated load harmless.
+        return uuid.uuid4().hex
+
+
+def _sync_file_system(directory: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        if libc.syncfs(descriptor) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(directory))
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The request log: makes what was received durable before it is acknowledged.
+
+One thread writes. Requests that wait together share one sync (group commit). A segment that is
+large or old enough is sealed: handed on to be loaded. Sequence numbers, never clocks, give order.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+from otel_apinalytics.errors import RetryableError
+from otel_apinalytics.receiver.segment import (
+    SUFFIX,
+    LogIdentity,
+    SegmentWriter,
+    sync_directory,
+)
+
+_logger = logging.getLogger(__name__)
+
+_IDENTITY_FILE = "id"
+_MIN_AGE_S = 0.25
+# A load costs the engine a fixed amount besides the spans: spend at most a fifth of the time on it.
+_AGE_PER_LOAD = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When the log seals and when it refuses.
+
+    Args:
+        segment_bytes: A segment of this size is sealed.
+        pending_bytes: What may wait to be loaded; beyond it requests are refused.
+    """
+
+    segment_bytes: int = 32 << 20
+    pending_bytes: int = 512 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SealedSegment:
+    """A segment that nothing will be appended to."""
+
+    sequence: int
+    path: Path
+    size: int
+
+
+class RequestLog:
+    """The log's writer. `append` may be called from any thread.
+
+    Args:
+        directory: Where the segments live; created if missing.
+        identity: Which log it is.
+        on_sealed: Called by the writer's thread with each sealed segment, in order.
+        limits: When to seal, when to refuse.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        identity: LogIdentity,
+        on_sealed: Callable[[SealedSegment], None],
+        limits: Limits | None = None,
+    ) -> None:
+        self._directory = directory
+        self._identity = identity
+        self._on_sealed = on_sealed
+        self._limits = limits or Limits()
+        self._wake = threading.Condition()
+        self._waiting: list[tuple[bytes, Future[None]]] = []
+        self._pending_bytes = 0
+        self._closing = False
+        self._max_age_s = _MIN_AGE_S
+        self._next_sequence = 1 + max((s.sequence for s in find_segments(directory)), default=0)
+        self._segment: SegmentWriter | None = None
+        self._opened_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+
+    def start(self, pending_bytes: int = 0) -> None:
+        """Start the writer.
+
+        Args:
+            pending_bytes: What earlier segments still have to be loaded.
+        """
+        self._pending_bytes = pending_bytes
+        self._thread.start()
+
+    def append(self, record: bytes) -> Future[None]:
+        """Queue a record; the future completes when it is on disk.
+
+        The future fails with `RetryableError` if it could not be written.
+
+        Raises:
+            RetryableError: Too much is waiting, or the log is closing.
+        """
+        with self._wake:
+            if self._closing:
+                raise RetryableError("the service is stopping")
+            if self._pending_bytes + len(record) > self._limits.pending_bytes:
+                raise RetryableError("the store is behind: too much waits to be loaded")
+            future: Future[None] = Future()
+            self._pending_bytes += len(record)
+            self._waiting.append((record, future))
+            self._wake.notify()
+        return future
+
+    def released(self, size: int, load_s: float) -> None:
+        """Take note that a segment left the queue.
+
+        Args:
+            size: Its size in bytes, as in `SealedSegment`.
+            load_s: How long its load took, in seconds.
+        """
+        with self._wake:
+            self._pending_bytes = max(0, self._pending_bytes - size)
+            self._max_age_s = max(_MIN_AGE_S, _AGE_PER_LOAD * load_s)
+
+    def close(self) -> None:
+        """Write what waits, seal, and stop. Idempotent; safe before `start`."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    # ---- the writer's thread ----
+
+    def _run(self) -> None:
+        while True:
+            batch, closing = self._take()
+            if batch:
+                self._commit(batch)
+            if self._segment and (closing or self._is_due(self._segment)):
+                self._seal(self._segment)
+            if closing and not batch:
+                return
+
+    def _take(self) -> tuple[list[tuple[bytes, Future[None]]], bool]:
+        with self._wake:
+            if not self._waiting and not self._closing:
+                self._wake.wait(self._seconds_to_seal())
+            batch, self._waiting = self._waiting, []
+            return batch, self._closing
+
+    def _seconds_to_seal(self) -> float | None:
+        if self._segment is None:
+            return None
+        return max(0.0, self._opened_at + self._max_age_s - time.monotonic())
+
+    def _is_due(self, segment: SegmentWriter) -> bool:
+        return segment.size >= self._limits.segment_bytes or self._seconds_to_seal() == 0.0
+
+    def _commit(self, batch: list[tuple[bytes, Future[None]]]) -> None:
+        records = [record for record, _ in batch]
+        try:
+            try:
+                self._append(records)
+            except OSError as error:
+                _logger.warning("log write failed, trying a new segment: %s", error)
+                self._append(records)
+        except OSError as error:
+            _logger.error("log write failed, requests are refused: %s", error)
+            with self._wake:
+                self._pending_bytes -= sum(map(len, records))
+            refusal = RetryableError("the request log cannot be written now", retry_after_s=2.0)
+            for _, future in batch:
+                future.set_exception(refusal)
+            return
+        for _, future in batch:
+            future.set_result(None)
+
+    def _append(self, records: list[bytes]) -> None:
+        size = self._segment.size if self._segment else 0
+        segment = self._segment or self._open_segment()
+        try:
+            segment.append(records)
+        except OSError:
+            self._seal(segment)
+            raise
+        # Pending bytes count what the file holds: header, records and their seals.
+        with self._wake:
+            self._pending_bytes += segment.size - size - sum(map(len, records))
+
+    def _open_segment(self) -> SegmentWriter:
+        sequence = self._next_sequence
+        self._next_sequence += 1
+        self._segment = SegmentWriter(self._directory, sequence, self._identity)
+        self._opened_at = time.monotonic()
+        return self._segment
+
+    def _seal(self, segment: SegmentWriter) -> None:
+        segment.close()
+        self._segment = None
+        self._on_sealed(SealedSegment(segment.sequence, segment.path, segment.size))
+
+
+def find_segments(directory: Path) -> list[SealedSegment]:
+    """Return the segments in `directory` in order; none where it does not exist."""
+    return [
+        SealedSegment(int(path.stem), path, path.stat().st_size)
+        for path in sorted(directory.glob(f"*{SUFFIX}"))
+        if path.stem.isdigit()
+    ]
+
+
+def open_log_directory(directory: Path, master_key: bytes) -> LogIdentity:
+    """Create the log's directory if it is missing, and return which log it is.
+
+    Raises:
+        OSError: It cannot be created, read or written.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = directory / _IDENTITY_FILE
+    if not path.exists():
+        scratch = path.with_suffix(".new")
+        scratch.write_text(uuid.uuid4().hex)
+        os.replace(scratch, path)
+        sync_directory(directory)
+    return LogIdentity(path.read_text().strip(), master_key)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records of the request log: the header of our own in front of a payload as it was received."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from otel_apinalytics.wire.log_pb2 import LogHeader, LogRecord
+
+_LENGTH_DELIMITED = 2
+_TRACES = LogRecord.DESCRIPTOR.fields_by_name["traces"].number
+_EVENTS = LogRecord.DESCRIPTOR.fields_by_name["events"].number
+
+
+def spans_record(header: LogHeader, request: bytes) -> bytes:
+    """Return a record whose payload is an OTLP trace request, as raw bytes."""
+    return _with_payload(header, _TRACES, request)
+
+
+def events_record(header: LogHeader, batch: bytes) -> bytes:
+    """Return a record whose payload is a serialized `EventBatch`."""
+    return _with_payload(header, _EVENTS, batch)
+
+
+def new_header(application: str, key_id: str, transport: str, count: int) -> LogHeader:
+    """Return the header for something received now.
+
+    Args:
+        application: The application, from the key.
+        key_id: The key that it was sent with.
+        transport: `grpc` or `http`.
+        count: Spans or events in it, as counted at the door.
+    """
+    return LogHeader(
+        record_id=os.urandom(16),
+        application=application,
+        key_id=key_id,
+        transport=transport,
+        received_ns=time.time_ns(),
+        received_count=count,
+    )
+
+
+def rejected_record(record: bytes, reason: str) -> bytes:
+    """Return the record without its payload, marked as rejected."""
+    header = LogHeader.FromString(record)
+    header.DiscardUnknownFields()
+    header.reject_reason = reason
+    return header.SerializeToString()
+
+
+def varint(number: int) -> bytes:
+    """Return `number` as a protobuf varint."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def _with_payload(header: LogHeader, field: int, payload: bytes) -> bytes:
+    tag = varint(field << 3 | _LENGTH_DELIMITED)
+    return b"".join((header.SerializeToString(), tag, varint(len(payload)), payload))

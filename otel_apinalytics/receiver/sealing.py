@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sealing: AES-256-GCM under a random key per segment, which a master key wraps.
+
+A copied segment, or a block of a deleted one, gives nothing away without the master key.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from otel_apinalytics.errors import ConfigError
+
+_KEY_BYTES = 32
+_NONCE_BYTES = 12
+TAG_BYTES = 16
+WRAPPED_KEY_BYTES = _NONCE_BYTES + _KEY_BYTES + TAG_BYTES
+
+
+class SealError(Exception):
+    """What was sealed cannot be opened: another key, another place, or damaged."""
+
+
+def read_or_create_master_key(path: Path) -> bytes:
+    """Return the master key in `path`, made at random if the file is missing.
+
+    Raises:
+        ConfigError: The file is unreadable, or not 32 bytes long.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise ConfigError(f"cannot create the secret key file {path}: {error.strerror}") from error
+    else:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(os.urandom(_KEY_BYTES))
+            stream.flush()
+            os.fsync(stream.fileno())
+    try:
+        key = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read the secret key file {path}: {error.strerror}") from error
+    if len(key) != _KEY_BYTES:
+        raise ConfigError(f"the secret key file {path} has {len(key)} bytes, not {_KEY_BYTES}")
+    return key
+
+
+class Seal:
+    """Seals and opens the records of one segment, in order.
+
+    A nonce is the record's number in its segment, used once because the key is the segment's own
+    and a segment is never written to again after a failed write.
+
+    Args:
+        key: The segment's key.
+        context: Bound to every record, so that none can be moved into another segment.
+    """
+
+    def __init__(self, key: bytes, context: bytes) -> None:
+        self._cipher = AESGCM(key)
+        self._context = context
+
+    def seal(self, number: int, record: bytes) -> bytes:
+        """Return `record` sealed; `TAG_BYTES` longer."""
+        return self._cipher.encrypt(_nonce(number), record, self._context)
+
+    def open(self, number: int, sealed: bytes) -> bytes:
+        """Return the record.
+
+        Raises:
+            SealError: It is damaged, or not the record with this number of this segment.
+        """
+        try:
+            return self._cipher.decrypt(_nonce(number), sealed, self._context)
+        except InvalidTag as error:
+            raise SealError("damaged or not of this segment") from error
+
+
+def new_segment_key(master_key: bytes, context: bytes) -> tuple[bytes, bytes]:
+    """Return a random key and its wrapped form of `WRAPPED_KEY_BYTES`."""
+    key = os.urandom(_KEY_BYTES)
+    nonce = os.urandom(_NONCE_BYTES)
+    return key, nonce + AESGCM(master_key).encrypt(nonce, key, context)
+
+
+def unwrap_segment_key(master_key: bytes, wrapped: bytes, context: bytes) -> bytes:
+    """Return the key that `new_segment_key` wrapped.
+
+    Raises:
+        SealError: It was wrapped under another master key, or is damaged.
+    """
+    try:
+        nonce, sealed = wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:]
+        return AESGCM(master_key).decrypt(nonce, sealed, context)
+    except (InvalidTag, ValueError) as error:
+        raise SealError("the segment's key was not wrapped under this secret key") from error
+
+
+def _nonce(number: int) -> bytes:
+    return number.to_bytes(_NONCE_BYTES, "big")

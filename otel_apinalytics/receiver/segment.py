@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A segment: one file of the request log.
+
+    header   magic (8 bytes), wrapped segment key
+    frame    length of what follows (4 bytes, little endian), sealed record
+    frame    …
+
+A frame is complete once its seal opens: the seal's tag is the checksum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from otel_apinalytics.receiver import sealing
+from otel_apinalytics.receiver.sealing import Seal, SealError
+
+_MAGIC = b"APILOG01"
+_HEADER_BYTES = len(_MAGIC) + sealing.WRAPPED_KEY_BYTES
+_LENGTH = struct.Struct("<I")
+SUFFIX = ".log"
+
+
+@dataclass(frozen=True, slots=True)
+class LogIdentity:
+    """Which log a segment belongs to, and the key that opens it.
+
+    Args:
+        log_id: Random name of the log, 32 hex digits.
+        master_key: Wraps the segments' keys. Never shown.
+    """
+
+    log_id: str
+    master_key: bytes
+
+    def __repr__(self) -> str:
+        return f"LogIdentity({self.log_id!r})"
+
+    def context(self, sequence: int) -> bytes:
+        """Return what the seals of a segment are bound to."""
+        return f"{self.log_id}/{sequence}".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a segment holds.
+
+    Args:
+        records: Its records in order, opened.
+        digest: Names the content; equal for equal content only. 32 hex digits.
+        good_bytes: Length of the file up to the end of the last good frame.
+        damaged: Frames that do not open although good ones follow: corruption, not a torn tail.
+    """
+
+    records: list[bytes]
+    digest: str
+    good_bytes: int
+    damaged: int
+
+
+def segment_path(directory: Path, sequence: int) -> Path:
+    """Return the path of the segment with this sequence number."""
+    return directory / f"{sequence:016d}{SUFFIX}"
+
+
+class SegmentWriter:
+    """Appends records to a new segment. Used by one thread.
+
+    Args:
+        directory: Where the log lives.
+        sequence: Number of the segment; its file must not exist.
+        identity: The log that it belongs to.
+
+    Raises:
+        OSError: The file cannot be created, written or synced.
+    """
+
+    def __init__(self, directory: Path, sequence: int, identity: LogIdentity) -> None:
+        self.path = segment_path(directory, sequence)
+        self.sequence = sequence
+        self.size = _HEADER_BYTES
+        self._records = 0
+        context = identity.context(sequence)
+        key, wrapped = sealing.new_segment_key(identity.master_key, context)
+        self._seal = Seal(key, context)
+        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            _write_all(self._descriptor, _MAGIC + wrapped)
+            # The file's name must outlive a power cut as surely as its first record.
+            sync_directory(directory)
+        except OSError:
+            os.close(self._descriptor)
+            self.path.unlink(missing_ok=True)
+            raise
+
+    def append(self, records: Iterable[bytes]) -> None:
+        """Write records and sync them to disk, all or nothing.
+
+        Raises:
+            OSError: A write or the sync failed. The file is cut back to what was synced before, and
+                the writer must not be used again: after a failed sync the kernel may have dropped
+                the pages and reports success on the next one.
+        """
+        frames = bytearray()
+        for record in records:
+            sealed = self._seal.seal(self._records, record)
+            self._records += 1
+            frames += _LENGTH.pack(len(sealed))
+            frames += sealed
+        try:
+            _write_all(self._descriptor, frames)
+            os.fdatasync(self._descriptor)
+        except OSError:
+            os.ftruncate(self._descriptor, self.size)
+            raise
+        self.size += len(frames)
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def read_segment(path: Path, sequence: int, identity: LogIdentity) -> Content:
+    """Return what a segment holds; a torn tail is left out.
+
+    Raises:
+        OSError: The file cannot be read.
+        SealError: Its header is damaged, or of another log.
+    """
+    data = path.read_bytes()
+    if len(data) < _HEADER_BYTES:
+        # The process died while it created the file; nothing in it was acknowledged.
+        return Content([], digest="", good_bytes=0, damaged=0)
+    if not data.startswith(_MAGIC):
+        raise SealError("not a segment")
+    context = identity.context(sequence)
+    wrapped = data[len(_MAGIC) : _HEADER_BYTES]
+    seal = Seal(sealing.unwrap_segment_key(identity.master_key, wrapped, context), context)
+    records: list[bytes] = []
+    digest = hashlib.sha256()
+    damaged = suspect = number = 0
+    offset = good_bytes = _HEADER_BYTES
+    while offset + _LENGTH.size <= len(data):
+        (length,) = _LENGTH.unpack_from(data, offset)
+        start, end = offset + _LENGTH.size, offset + _LENGTH.size + length
+        if end > len(data) or length < sealing.TAG_BYTES:
+            break
+        try:
+            records.append(seal.open(number, data[start:end]))
+        except SealError:
+            suspect += 1
+        else:
+            # Frames that failed before one that opens are corruption, not a tail.
+            damaged, suspect = damaged + suspect, 0
+            digest.update(data[end - sealing.TAG_BYTES : end])
+            good_bytes = end
+        number += 1
+        offset = end
+    return Content(records, digest.hexdigest()[:32], good_bytes, damaged)
+
+
+def destroy_segment(path: Path) -> None:
+    """Delete a segment; its key first, so that its blocks on disk stay sealed.
+
+    Raises:
+        OSError: The file cannot be opened or deleted.
+    """
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.pwrite(descriptor, bytes(_HEADER_BYTES), 0)
+    finally:
+        os.close(descriptor)
+    path.unlink()
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the directory's entries durable.
+
+    Raises:
+        OSError: It cannot be opened or synced.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes | bytearray) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The service: builds the parts from settings, starts and stops them in order."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Any
+
+import uvicorn
+
+from otel_apinalytics.api.app import AppParts, create_app
+from otel_apinalytics.errors import ConfigError
+from otel_apinalytics.receiver.admission import Admission
+from otel_apinalytics.receiver.grpc_server import GrpcServer
+from otel_apinalytics.receiver.http_routes import ingest_routes
+from otel_apinalytics.receiver.loader import Loader
+from otel_apinalytics.receiver.log import Limits, RequestLog, find_segments, open_log_directory
+from otel_apinalytics.receiver.sealing import read_or_create_master_key
+from otel_apinalytics.settings import Settings
+from otel_apinalytics.store.engine import Engine, EngineError
+from otel_apinalytics.store.inbox import prepare_inbox
+from otel_apinalytics.store.keys import KeyRing, Scope
+from otel_apinalytics.store.schema import migrate
+
+_logger = logging.getLogger(__name__)
+
+_HTTP_GRACE_S = 5
+_BACKLOG = 1024
+
+
+class Service:
+    """One running service. `start` and `stop` are called by one thread.
+
+    What can fail does so in the constructor, before anything is accepted: ports are bound first.
+
+    Args:
+        settings: What to start with.
+
+    Raises:
+        ConfigError: A port is taken, the data directory cannot be used or is in use, or the
+            database is of a newer program.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._ready = threading.Event()
+        self._http_sockets = _bind(settings.http)
+        try:
+            self._lock_file = _lock_data_directory(settings.data_dir)
+            self.engine = Engine(settings.store_dsn)
+            try:
+                migrate(self.engine)
+                inbox = prepare_inbox(self.engine)
+                keys = KeyRing(self.engine)
+                self.first_keys = keys.ensure_application(settings.application_id, _given(settings))
+            except EngineError as error:
+                raise ConfigError(f"cannot prepare the store: {error}") from error
+            log_directory = settings.data_dir / "log"
+            secret_file = settings.secret_key_file or settings.data_dir / "secret.key"
+            try:
+                identity = open_log_directory(log_directory, read_or_create_master_key(secret_file))
+            except OSError as error:
+                raise ConfigError(f"cannot use {log_directory}: {error.strerror}") from error
+            # What an earlier process acknowledged and did not load.
+            self._earlier = find_segments(log_directory)
+            self._loader = Loader(
+                self.engine, inbox, identity, log_directory, lambda *done: self._log.released(*done)
+            )
+            limits = Limits(settings.log_segment_bytes, settings.log_pending_bytes)
+            self._log = RequestLog(log_directory, identity, self._loader.submit, limits)
+            admission = Admission(keys, self._log)
+            self._grpc = GrpcServer(admission, settings.grpc, settings.max_request_bytes)
+        except BaseException:
+            _close_all(self._http_sockets)
+            raise
+        self.grpc_address = f"{settings.grpc.rpartition(':')[0]}:{self._grpc.port}"
+        http_port = self._http_sockets[0].getsockname()[1]
+        self.http_address = f"{settings.http.rpartition(':')[0]}:{http_port}"
+        parts = AppParts(
+            engine=self.engine,
+            keys=keys,
+            query_timeout_s=settings.query_timeout_s,
+            is_ready=self._ready.is_set,
+            last_refusal=lambda: _as_json(admission),
+            exporter_settings=exporter_settings(self.grpc_address, self.first_keys.application),
+            ingest_routes=ingest_routes(admission, settings.max_request_bytes),
+        )
+        self._http = uvicorn.Server(
+            uvicorn.Config(
+                create_app(parts),
+                log_level="warning",
+                access_log=False,
+                timeout_graceful_shutdown=_HTTP_GRACE_S,
+                # Clients keep connections for a minute; closing earlier looks like lost requests.
+                timeout_keep_alive=75,
+            )
+        )
+        self._http_thread = threading.Thread(
+            target=self._http.run, kwargs={"sockets": self._http_sockets}, name="http"
+        )
+
+    def start(self) -> None:
+        """Accept and answer requests from now on."""
+        self._loader.start()
+        self._log.start(sum(segment.size for segment in self._earlier))
+        for segment in self._earlier:
+            self._loader.submit(segment)
+        self._grpc.start()
+        self._http_thread.start()
+        while not self._http.started and self._http_thread.is_alive():
+            time.sleep(0.01)
+        self._ready.set()
+
+    def stop(self) -> None:
+        """Stop accepting, finish what was accepted, load it, and close the store."""
+        self._ready.clear()
+        self._http.should_exit = True
+        self._grpc.close()
+        if self._http_thread.is_alive():
+            self._http_thread.join()
+        _close_all(self._http_sockets)
+        self._log.close()
+        self._loader.close()
+        self.engine.close()
+        self._lock_file.close()
+
+
+def exporter_settings(grpc_address: str, application: str, write_key: str | None = None) -> str:
+    """Return the variables that point any OpenTelemetry SDK at the service.
+
+    Args:
+        grpc_address: Where OTLP/gRPC listens.
+        application: The application's id.
+        write_key: Its write key; None where it is not known in clear.
+    """
+    key = write_key or "<write key>"
+    return "\n".join(
+        (
+            f"export OTEL_EXPORTER_OTLP_ENDPOINT=http://{grpc_address}",
+            "export OTEL_EXPORTER_OTLP_PROTOCOL=grpc",
+            f'export OTEL_EXPORTER_OTLP_HEADERS="x-auth-user={application},x-auth-key={key}"',
+        )
+    )
+
+
+def _given(settings: Settings) -> dict[Scope, str]:
+    secrets = {
+        Scope.WRITE: settings.write_key,
+        Scope.READ: settings.read_key,
+        Scope.ADMIN: settings.admin_key,
+    }
+    return {scope: secret.get_secret_value() for scope, secret in secrets.items() if secret}
+
+
+def _as_json(admission: Admission) -> dict[str, Any] | None:
+    refusal = admission.last_refusal()
+    if refusal is None:
+        return None
+    return {
+        "at": refusal.at.isoformat(),
+        "transport": refusal.transport,
+        "reason": refusal.reason,
+    }
+
+
+def _bind(address: str) -> list[socket.socket]:
+    """Return a listening socket for each address that the host name stands for, on one port."""
+    host, _, port_text = address.rpartition(":")
+    try:
+        port = int(port_text)
+        found = socket.getaddrinfo(host.strip("[]") or None, port, type=socket.SOCK_STREAM)
+    except (OSError, ValueError, OverflowError) as error:
+        raise ConfigError(f"cannot listen on {address!r}: not host:port") from error
+    bound: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, target in found:
+            # Port 0 is chosen once, by the first.
+            chosen = bound[0].getsockname()[1] if bound else port
+            listener = socket.socket(family, kind, protocol)
+            bound.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                listener.bind((target[0], chosen, *target[2:]))
+            except OSError as error:
+                # The name stands for an IPv6 address too, and the machine has no IPv6.
+                if error.errno != errno.EADDRNOTAVAIL or len(found) == 1:
+                    raise
+                bound.remove(listener)
+                listener.close()
+            else:
+                listener.listen(_BACKLOG)
+    except OSError as error:
+        _close_all(bound)
+        raise ConfigError(f"cannot listen on {address} for HTTP: {error.strerror}") from error
+    return bound
+
+
+def _close_all(sockets: Iterable[socket.socket]) -> None:
+    for item in sockets:
+        item.close()
+
+
+def _lock_data_directory(directory: Path) -> IO[str]:
+    """Take the data directory for this process alone; closing the file gives it up."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (directory / "lock").open("a+")
+    except OSError as error:
+        raise ConfigError(f"cannot use the data directory {directory}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.seek(0)
+        owner = lock.read().strip() or "unknown"
+        lock.close()
+        raise ConfigError(
+            f"the data directory {directory} is in use by another process (pid {owner})"
+        ) from error
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock

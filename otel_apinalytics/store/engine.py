@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine: one client for both kinds of store, the embedded chDB and a ClickHouse server.
+
+It owns connections and the settings that correctness rests on. It knows no table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from otel_apinalytics.errors import ConfigError
+
+# What the engine would otherwise decide by itself, or decide differently in the next release.
+PINNED_SETTINGS: Mapping[str, str] = {
+    # An insert returns when its rows are stored, not when they are queued.
+    "async_insert": "0",
+    # What was loaded under a token is skipped, in every table behind the views.
+    "insert_deduplicate": "1",
+    "deduplicate_blocks_in_dependent_materialized_views": "1",
+    "materialized_views_ignore_errors": "0",
+    # A segment may touch any number of days.
+    "max_partitions_per_insert_block": "0",
+    # Bytes; a query that wants more is stopped, and says so.
+    "max_memory_usage": "4294967296",
+}
+
+# For loads only: a segment is one block in each view, for the ledger counts the rows of a record
+# within one block; and one thread, so that a repeated load makes the same block.
+_ROWS = "10000000"
+_LOAD_SETTINGS: Mapping[str, str] = {
+    "max_block_size": _ROWS,
+    "max_insert_block_size": _ROWS,
+    "min_insert_block_size_rows": _ROWS,
+    "min_insert_block_size_bytes": "0",
+    "min_insert_block_size_rows_for_materialized_views": _ROWS,
+    "min_insert_block_size_bytes_for_materialized_views": "0",
+    "max_insert_threads": "1",
+    "max_threads": "1",
+    "parallel_view_processing": "0",
+    "format_schema_source": "string",
+}
+
+# Engine error codes: a limit on time or memory that a query ran into.
+_LIMIT_CODES = frozenset({159, 160, 241, 307, 396})
+# Codes after which the same statement can succeed: time, space, memory, connection, shutdown.
+_TRANSIENT_CODES = frozenset({159, 160, 202, 203, 209, 210, 236, 241, 243, 252, 279, 319, 425, 999})
+_MAX_CONNECTIONS = 5
+
+
+class EngineError(Exception):
+    """The engine refused or failed a statement.
+
+    Args:
+        message: The engine's own words.
+        code: Its error code, if it gave one.
+        disconnected: Whether the engine could not be reached.
+    """
+
+    def __init__(self, message: str, code: int | None, *, disconnected: bool = False) -> None:
+        super().__init__(message)
+        self.transient = disconnected or code in _TRANSIENT_CODES
+        self.is_limit = code in _LIMIT_CODES
+
+    #: Whether the same statement may succeed later.
+    transient: bool
+    #: Whether the statement ran into a limit on time or memory.
+    is_limit: bool
+
+
+class Rows(NamedTuple):
+    """A result: column names, and rows as tuples in their order."""
+
+    names: tuple[str, ...]
+    rows: Sequence[tuple[Any, ...]]
+
+
+class Engine:
+    """A store's connections. Safe to use from many threads; statements block.
+
+    One connection serializes its statements, so that each load and each query takes one of its own
+    from a bounded pool, opened when first needed.
+
+    Args:
+        dsn: `chdb:///directory` or `clickhouse://user:password@host:port/database`.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._lock = threading.Lock()
+        self._clients: list[Any] = []
+        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._permits = threading.BoundedSemaphore(_MAX_CONNECTIONS)
+        self.embedded = urlsplit(dsn).scheme == "chdb"
+        with self._connection() as client:
+            self._assert_pinned(client)
+
+    @property
+    def directory(self) -> Path | None:
+        """The embedded engine's directory, or None for a server."""
+        return Path(urlsplit(self._dsn).path) if self.embedded else None
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Rows:
+        """Return the rows of a SELECT.
+
+        Args:
+            sql: The statement; `%(name)s` stands for a parameter, quoted by the client library.
+            parameters: Values of the parameters.
+
+        Raises:
+            EngineError: The engine refused it.
+        """
+        with self._connection() as client, _engine_errors():
+            result = client.query(sql, parameters=dict(parameters or {}))
+            return Rows(tuple(result.column_names), result.result_rows)
+
+    def command(self, sql: str) -> None:
+        """Run a statement that returns nothing.
+
+        Raises:
+            EngineError: The engine refused it.
+        """
+        with self._connection() as client, _engine_errors():
+            client.command(sql)
+
+    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Insert a few rows, stored when this returns.
+
+        Raises:
+            EngineError: The engine refused them.
+        """
+        with self._connection() as client, _engine_errors():
+            client.insert(table, rows, column_names=list(columns))
+
+    def load(self, table: str, source: Path, *, schema: str, message: str, token: str) -> None:
+        """Insert a file of length-delimited protobuf messages, all of it or nothing.
+
+        Args:
+            table: Where to insert.
+            source: The file. The embedded engine reads it itself, without a copy.
+            schema: Text of the `.proto` file.
+            message: Name of the message type in it.
+            token: Deduplication token: a load with a token that was seen is skipped.
+
+        Raises:
+            EngineError: The engine refused it; nothing is stored.
+        """
+        settings = {
+            **_LOAD_SETTINGS,
+            "format_schema": schema,
+            "format_schema_message_name": message,
+            "insert_deduplication_token": token,
+        }
+        with self._connection() as client, _engine_errors():
+            if self.embedded:
+                clause = ", ".join(f"{name} = {_quoted(text)}" for name, text in settings.items())
+                client.command(
+                    f"INSERT INTO {table} FROM INFILE {_quoted(str(source))} "
+                    f"SETTINGS {clause} FORMAT Protobuf"
+                )
+            else:
+                with source.open("rb") as stream:
+                    client.raw_insert(table, insert_block=stream, settings=settings, fmt="Protobuf")
+
+    def close(self) -> None:
+        """Close all connections. Idempotent; statements must have ended."""
+        with self._lock:
+            clients, self._clients = self._clients, []
+        for client in clients:
+            client.close()
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[Any]:
+        with self._permits:
+            try:
+                client = self._idle.get_nowait()
+            except queue.Empty:
+                client = self._connect()
+            try:
+                yield client
+            finally:
+                self._idle.put(client)
+
+    def _connect(self) -> Any:
+        import clickhouse_connect
+        from clickhouse_connect.driver.exceptions import Error
+
+        try:
+            client = clickhouse_connect.get_client(dsn=self._dsn, settings=dict(PINNED_SETTINGS))
+        except Error as error:
+            raise ConfigError(
+                f"cannot open the store {_without_password(self._dsn)}: {error}"
+            ) from error
+        with self._lock:
+            self._clients.append(client)
+        return client
+
+    def _assert_pinned(self, client: Any) -> None:
+        names = ", ".join(_quoted(name) for name in PINNED_SETTINGS)
+        rows = client.query(f"SELECT name, value FROM system.settings WHERE name IN ({names})")
+        actual = dict(rows.result_rows)
+        for name, value in PINNED_SETTINGS.items():
+            if actual.get(name) != value:
+                raise ConfigError(
+                    f"the engine does not keep {name} = {value} (it has {actual.get(name)})"
+                )
+
+
+@contextlib.contextmanager
+def _engine_errors() -> Iterator[None]:
+    from clickhouse_connect.driver.exceptions import Error, OperationalError
+
+    try:
+        yield
+    except Error as error:
+        disconnected = isinstance(error, OperationalError)
+        code = getattr(error, "code", None)
+        raise EngineError(str(error), code, disconnected=disconnected) from error
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _without_password(dsn: str) -> str:
+    parts = urlsplit(dsn)
+    host = parts.hostname or ""
+    port = f":{parts.port}" if parts.port else ""
+    return parts._replace(netloc=host + port, query="").geturl()

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Applications and their keys: kept in the store, hashed; looked up in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from otel_apinalytics.errors import AuthenticationError, PermissionDeniedError
+
+if TYPE_CHECKING:
+    from otel_apinalytics.store.engine import Engine
+
+DEFAULT_APPLICATION = "default"
+# 256 bits: cannot be guessed, and its plain SHA-256 cannot be reversed.
+_KEY_BYTES = 32
+
+
+class Scope(str, Enum):
+    """What a key may do."""
+
+    WRITE = "write"
+    READ = "read"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A known key, without its secret.
+
+    Args:
+        application: The application that it belongs to.
+        key_id: Public name of the key, safe to store and show.
+        scope: What it may do.
+    """
+
+    application: str
+    key_id: str
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class FirstKeys:
+    """The application and its keys as the first start leaves them.
+
+    Args:
+        application: The application id.
+        secrets: Key in clear by scope; only those that are known, because they were created now
+            or given by settings. Never logged.
+    """
+
+    application: str
+    secrets: Mapping[Scope, str]
+
+    def __repr__(self) -> str:
+        return f"FirstKeys(application={self.application!r})"
+
+
+class KeyRing:
+    """All keys, in memory. Safe to use from many threads.
+
+    Args:
+        engine: Where they are kept.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._by_digest: dict[bytes, Key] = {}
+        self._load()
+
+    def ensure_application(self, application: str | None, given: Mapping[Scope, str]) -> FirstKeys:
+        """Make sure that there is an application with a key of each scope.
+
+        Keys that are given are added if they are new. A scope without any key gets a random one.
+
+        Args:
+            application: Id of the application; None for the one that exists, or a default.
+            given: Keys in clear from settings.
+
+        Raises:
+            EngineError: The engine refused a statement.
+        """
+        name = application or self._first_application() or DEFAULT_APPLICATION
+        self._add_application(name)
+        known = dict(given)
+        for scope in Scope:
+            if scope not in known and not self._has_key(name, scope):
+                # The prefix lets a person, or a secret scanner, tell what it is.
+                known[scope] = f"ap{scope.value[0]}_{secrets.token_urlsafe(_KEY_BYTES)}"
+        for scope, secret in known.items():
+            if _digest(secret) not in self._by_digest:
+                self._add_key(Key(name, secrets.token_hex(6), scope), _digest(secret))
+        return FirstKeys(name, known)
+
+    def authenticate(self, application: str | None, secret: str | None, scope: Scope) -> Key:
+        """Return the key with this secret.
+
+        The look-up is by SHA-256 of a 256-bit random secret, so that its timing tells nothing of
+        use about the secrets that exist.
+
+        Args:
+            application: Application id as sent, or None where only the key was sent.
+            secret: The key in clear, or None.
+            scope: What it is wanted for.
+
+        Raises:
+            AuthenticationError: There is no key, or it is unknown, or not of this application.
+            PermissionDeniedError: The key has another scope.
+        """
+        if not secret:
+            raise AuthenticationError(
+                "no key: send X-Auth-User (application id) and X-Auth-Key, "
+                "or Authorization: Bearer <key>"
+            )
+        key = self._by_digest.get(_digest(secret))
+        if key is None or (application and application != key.application):
+            raise AuthenticationError("unknown application or key")
+        if key.scope is not scope:
+            raise PermissionDeniedError(
+                f"this is a {key.scope.value} key; a {scope.value} key is needed"
+            )
+        return key
+
+    def _first_application(self) -> str | None:
+        rows = self._engine.query(
+            "SELECT application FROM applications ORDER BY created_at, application LIMIT 1"
+        ).rows
+        return str(rows[0][0]) if rows else None
+
+    def _add_application(self, name: str) -> None:
+        exists = self._engine.query(
+            "SELECT count() FROM applications WHERE application = %(name)s", {"name": name}
+        )
+        if not exists.rows[0][0]:
+            now = datetime.now(timezone.utc)
+            self._engine.insert("applications", ("application", "created_at"), [(name, now)])
+
+    def _has_key(self, application: str, scope: Scope) -> bool:
+        return any(
+            key.application == application and key.scope is scope
+            for key in self._by_digest.values()
+        )
+
+    def _add_key(self, key: Key, digest: bytes) -> None:
+        columns = ("application", "key_id", "scope", "key_sha256", "created_at")
+        now = datetime.now(timezone.utc)
+        row = (key.application, key.key_id, key.scope.value, digest, now)
+        self._engine.insert("keys", columns, [row])
+        self._by_digest[digest] = key
+
+    def _load(self) -> None:
+        rows = self._engine.query(
+            "SELECT application, key_id, scope, key_sha256 FROM keys FINAL"
+        ).rows
+        self._by_digest = {
+            bytes(digest): Key(str(application), str(key_id), Scope(scope))
+            for application, key_id, scope, digest in rows
+        }
+
+
+def read_credentials(headers: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return application id and key, as far as they were sent.
+
+    Args:
+        headers: HTTP headers, or gRPC metadata; names in lower case.
+    """
+    if secret := headers.get("x-auth-key"):
+        return headers.get("x-auth-user"), secret
+    scheme, _, token = str(headers.get("authorization", "")).partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return headers.get("x-auth-user"), token.strip()
+    return None, None
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

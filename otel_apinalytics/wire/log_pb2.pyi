@@ -1,0 +1,209 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GateRequest(_message.Message):
+    __slots__ = ("resource_spans",)
+    RESOURCE_SPANS_FIELD_NUMBER: _ClassVar[int]
+    resource_spans: _containers.RepeatedCompositeFieldContainer[GateResourceSpans]
+    def __init__(self, resource_spans: _Optional[_Iterable[_Union[GateResourceSpans, _Mapping]]] = ...) -> None: ...
+
+class GateResourceSpans(_message.Message):
+    __slots__ = ("scope_spans",)
+    SCOPE_SPANS_FIELD_NUMBER: _ClassVar[int]
+    scope_spans: _containers.RepeatedCompositeFieldContainer[GateScopeSpans]
+    def __init__(self, scope_spans: _Optional[_Iterable[_Union[GateScopeSpans, _Mapping]]] = ...) -> None: ...
+
+class GateScopeSpans(_message.Message):
+    __slots__ = ("spans",)
+    SPANS_FIELD_NUMBER: _ClassVar[int]
+    spans: _containers.RepeatedCompositeFieldContainer[GateSpan]
+    def __init__(self, spans: _Optional[_Iterable[_Union[GateSpan, _Mapping]]] = ...) -> None: ...
+
+class GateSpan(_message.Message):
+    __slots__ = ("trace_id", "span_id")
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    SPAN_ID_FIELD_NUMBER: _ClassVar[int]
+    trace_id: bytes
+    span_id: bytes
+    def __init__(self, trace_id: _Optional[bytes] = ..., span_id: _Optional[bytes] = ...) -> None: ...
+
+class LogHeader(_message.Message):
+    __slots__ = ("record_id", "application", "key_id", "transport", "received_ns", "received_count", "reject_reason")
+    RECORD_ID_FIELD_NUMBER: _ClassVar[int]
+    APPLICATION_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    TRANSPORT_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_NS_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REJECT_REASON_FIELD_NUMBER: _ClassVar[int]
+    record_id: bytes
+    application: str
+    key_id: str
+    transport: str
+    received_ns: int
+    received_count: int
+    reject_reason: str
+    def __init__(self, record_id: _Optional[bytes] = ..., application: _Optional[str] = ..., key_id: _Optional[str] = ..., transport: _Optional[str] = ..., received_ns: _Optional[int] = ..., received_count: _Optional[int] = ..., reject_reason: _Optional[str] = ...) -> None: ...
+
+class LogRecord(_message.Message):
+    __slots__ = ("record_id", "application", "key_id", "transport", "received_ns", "received_count", "reject_reason", "traces", "events")
+    RECORD_ID_FIELD_NUMBER: _ClassVar[int]
+    APPLICATION_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    TRANSPORT_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_NS_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REJECT_REASON_FIELD_NUMBER: _ClassVar[int]
+    TRACES_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    record_id: bytes
+    application: str
+    key_id: str
+    transport: str
+    received_ns: int
+    received_count: int
+    reject_reason: str
+    traces: TraceRequest
+    events: EventBatch
+    def __init__(self, record_id: _Optional[bytes] = ..., application: _Optional[str] = ..., key_id: _Optional[str] = ..., transport: _Optional[str] = ..., received_ns: _Optional[int] = ..., received_count: _Optional[int] = ..., reject_reason: _Optional[str] = ..., traces: _Optional[_Union[TraceRequest, _Mapping]] = ..., events: _Optional[_Union[EventBatch, _Mapping]] = ...) -> None: ...
+
+class TraceRequest(_message.Message):
+    __slots__ = ("resource_spans",)
+    RESOURCE_SPANS_FIELD_NUMBER: _ClassVar[int]
+    resource_spans: _containers.RepeatedCompositeFieldContainer[ResourceSpans]
+    def __init__(self, resource_spans: _Optional[_Iterable[_Union[ResourceSpans, _Mapping]]] = ...) -> None: ...
+
+class ResourceSpans(_message.Message):
+    __slots__ = ("resource", "scope_spans")
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_SPANS_FIELD_NUMBER: _ClassVar[int]
+    resource: Resource
+    scope_spans: _containers.RepeatedCompositeFieldContainer[ScopeSpans]
+    def __init__(self, resource: _Optional[_Union[Resource, _Mapping]] = ..., scope_spans: _Optional[_Iterable[_Union[ScopeSpans, _Mapping]]] = ...) -> None: ...
+
+class Resource(_message.Message):
+    __slots__ = ("attributes",)
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    attributes: _containers.RepeatedCompositeFieldContainer[KeyValue]
+    def __init__(self, attributes: _Optional[_Iterable[_Union[KeyValue, _Mapping]]] = ...) -> None: ...
+
+class ScopeSpans(_message.Message):
+    __slots__ = ("spans",)
+    SPANS_FIELD_NUMBER: _ClassVar[int]
+    spans: _containers.RepeatedCompositeFieldContainer[Span]
+    def __init__(self, spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ...) -> None: ...
+
+class Span(_message.Message):
+    __slots__ = ("trace_id", "span_id", "parent_span_id", "name", "kind", "start_time_unix_nano", "end_time_unix_nano", "attributes", "status")
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    SPAN_ID_FIELD_NUMBER: _ClassVar[int]
+    PARENT_SPAN_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    trace_id: bytes
+    span_id: bytes
+    parent_span_id: bytes
+    name: bytes
+    kind: int
+    start_time_unix_nano: int
+    end_time_unix_nano: int
+    attributes: _containers.RepeatedCompositeFieldContainer[KeyValue]
+    status: Status
+    def __init__(self, trace_id: _Optional[bytes] = ..., span_id: _Optional[bytes] = ..., parent_span_id: _Optional[bytes] = ..., name: _Optional[bytes] = ..., kind: _Optional[int] = ..., start_time_unix_nano: _Optional[int] = ..., end_time_unix_nano: _Optional[int] = ..., attributes: _Optional[_Iterable[_Union[KeyValue, _Mapping]]] = ..., status: _Optional[_Union[Status, _Mapping]] = ...) -> None: ...
+
+class Status(_message.Message):
+    __slots__ = ("code",)
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    def __init__(self, code: _Optional[int] = ...) -> None: ...
+
+class KeyValue(_message.Message):
+    __slots__ = ("key", "value")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    value: AnyValue
+    def __init__(self, key: _Optional[bytes] = ..., value: _Optional[_Union[AnyValue, _Mapping]] = ...) -> None: ...
+
+class AnyValue(_message.Message):
+    __slots__ = ("string_value", "bool_value", "int_value", "double_value", "array_value")
+    STRING_VALUE_FIELD_NUMBER: _ClassVar[int]
+    BOOL_VALUE_FIELD_NUMBER: _ClassVar[int]
+    INT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    DOUBLE_VALUE_FIELD_NUMBER: _ClassVar[int]
+    ARRAY_VALUE_FIELD_NUMBER: _ClassVar[int]
+    string_value: bytes
+    bool_value: bool
+    int_value: int
+    double_value: float
+    array_value: ArrayValue
+    def __init__(self, string_value: _Optional[bytes] = ..., bool_value: _Optional[bool] = ..., int_value: _Optional[int] = ..., double_value: _Optional[float] = ..., array_value: _Optional[_Union[ArrayValue, _Mapping]] = ...) -> None: ...
+
+class ArrayValue(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedCompositeFieldContainer[ArrayItem]
+    def __init__(self, values: _Optional[_Iterable[_Union[ArrayItem, _Mapping]]] = ...) -> None: ...
+
+class ArrayItem(_message.Message):
+    __slots__ = ("string_value", "bool_value", "int_value", "double_value")
+    STRING_VALUE_FIELD_NUMBER: _ClassVar[int]
+    BOOL_VALUE_FIELD_NUMBER: _ClassVar[int]
+    INT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    DOUBLE_VALUE_FIELD_NUMBER: _ClassVar[int]
+    string_value: bytes
+    bool_value: bool
+    int_value: int
+    double_value: float
+    def __init__(self, string_value: _Optional[bytes] = ..., bool_value: _Optional[bool] = ..., int_value: _Optional[int] = ..., double_value: _Optional[float] = ...) -> None: ...
+
+class EventBatch(_message.Message):
+    __slots__ = ("events",)
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[Event]
+    def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ...) -> None: ...
+
+class Event(_message.Message):
+    __slots__ = ("event_id", "trace_id", "span_id", "parent_span_id", "timestamp_us", "response_us", "status_code", "consumer_id", "method", "url", "function", "route", "direction", "service", "host", "is_error")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    SPAN_ID_FIELD_NUMBER: _ClassVar[int]
+    PARENT_SPAN_ID_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_US_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_US_FIELD_NUMBER: _ClassVar[int]
+    STATUS_CODE_FIELD_NUMBER: _ClassVar[int]
+    CONSUMER_ID_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    URL_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    IS_ERROR_FIELD_NUMBER: _ClassVar[int]
+    event_id: int
+    trace_id: bytes
+    span_id: bytes
+    parent_span_id: bytes
+    timestamp_us: int
+    response_us: int
+    status_code: int
+    consumer_id: str
+    method: str
+    url: str
+    function: str
+    route: str
+    direction: str
+    service: str
+    host: str
+    is_error: bool
+    def __init__(self, event_id: _Optional[int] = ..., trace_id: _Optional[bytes] = ..., span_id: _Optional[bytes] = ..., parent_span_id: _Optional[bytes] = ..., timestamp_us: _Optional[int] = ..., response_us: _Optional[int] = ..., status_code: _Optional[int] = ..., consumer_id: _Optional[str] = ..., method: _Optional[str] = ..., url: _Optional[str] = ..., function: _Optional[str] = ..., route: _Optional[str] = ..., direction: _Optional[str] = ..., service: _Optional[str] = ..., host: _Optional[str] = ..., is_error: _Optional[bool] = ...) -> None: ...
