@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ from otel_apinalytics.errors import ConfigError
 
 if TYPE_CHECKING:
     from otel_apinalytics.service import Service
+    from otel_apinalytics.settings import Settings
 
 app = typer.Typer(
     help="API analytics on OpenTelemetry.",
@@ -46,9 +48,10 @@ def serve(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    service = Service(read_settings(arguments, config))
+    settings = read_settings(arguments, config)
+    service = Service(settings)
     service.start()
-    _print_welcome(service)
+    typer.echo(_welcome(service, settings))
     stop.wait()
     typer.echo("stopping: finishing what was accepted …")
     service.stop()
@@ -73,34 +76,47 @@ def demo(
         raise typer.Exit(1)
 
 
-def _print_welcome(service: Service) -> None:
+def _welcome(service: Service, settings: Settings) -> str:
     from otel_apinalytics.service import exporter_settings
     from otel_apinalytics.store.keys import Scope
 
     keys = service.first_keys
     lines = [f"OTLP/gRPC on {service.grpc_address}, HTTP on {service.http_address}", ""]
-    if keys.secrets:
-        lines.append("The keys below are stored hashed: this is the only time they are shown.")
-    else:
-        lines.append("The keys were shown at the first start; put the write key in below.")
-    lines += [f"  application  {keys.application}"]
-    lines += [f"  {scope.value:<5} key    {secret}" for scope, secret in keys.secrets.items()]
+    lines.append(f"  application  {keys.application}")
+    if keys.created:
+        lines += [f"  {scope.value:<5} key    {secret}" for scope, secret in keys.created.items()]
+        lines += ["", "Keys are stored hashed: this is the only time that these are shown."]
+    write_key = keys.created.get(Scope.WRITE)
+    if write_key is None:
+        write_key = "$APINALYTICS_WRITE_KEY" if settings.write_key else "<write key>"
     lines += ["", "Point an OpenTelemetry SDK here:", ""]
-    block = exporter_settings(service.grpc_address, keys.application, keys.secrets.get(Scope.WRITE))
+    block = exporter_settings(service.grpc_address, keys.application, write_key)
     lines += [f"  {line}" for line in block.splitlines()]
     lines += ["", f"Then open http://{service.http_address}/ and type in the read key.", ""]
-    typer.echo("\n".join(lines))
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Run the command line; a setting that cannot work is one line and exit code 2."""
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    _set_up_logging()
     try:
         app()
     except ConfigError as error:
         typer.echo(f"apinalytics: {error}", err=True)
         sys.exit(2)
+
+
+def _set_up_logging() -> None:
+    handler = logging.StreamHandler()
+    handler.addFilter(_is_ours_or_an_error)
+    logging.basicConfig(
+        level=logging.INFO,
+        handlers=[handler],
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+def _is_ours_or_an_error(record: logging.LogRecord) -> bool:
+    # Libraries warn about each of their own tries; what comes of it is an error of ours.
+    return record.name.startswith("otel_apinalytics") or record.levelno >= logging.ERROR

@@ -18,7 +18,7 @@ import uvicorn
 
 from otel_apinalytics.api.app import AppParts, create_app
 from otel_apinalytics.errors import ConfigError
-from otel_apinalytics.receiver.admission import Admission
+from otel_apinalytics.receiver.admission import Admission, Refusal
 from otel_apinalytics.receiver.grpc_server import GrpcServer
 from otel_apinalytics.receiver.http_routes import ingest_routes
 from otel_apinalytics.receiver.loader import Loader
@@ -88,8 +88,10 @@ class Service:
             keys=keys,
             query_timeout_s=settings.query_timeout_s,
             is_ready=self._ready.is_set,
-            last_refusal=lambda: _as_json(admission),
-            exporter_settings=exporter_settings(self.grpc_address, self.first_keys.application),
+            last_refusal=lambda application: _as_json(admission.last_refusal(application)),
+            exporter_settings=exporter_settings(
+                self.grpc_address, self.first_keys.application, "<write key>"
+            ),
             ingest_routes=ingest_routes(admission, settings.max_request_bytes),
         )
         self._http = uvicorn.Server(
@@ -97,6 +99,7 @@ class Service:
                 create_app(parts),
                 log_level="warning",
                 access_log=False,
+                server_header=False,
                 timeout_graceful_shutdown=_HTTP_GRACE_S,
                 # Clients keep connections for a minute; closing earlier looks like lost requests.
                 timeout_keep_alive=75,
@@ -132,20 +135,19 @@ class Service:
         self._lock_file.close()
 
 
-def exporter_settings(grpc_address: str, application: str, write_key: str | None = None) -> str:
+def exporter_settings(grpc_address: str, application: str, write_key: str) -> str:
     """Return the variables that point any OpenTelemetry SDK at the service.
 
     Args:
         grpc_address: Where OTLP/gRPC listens.
         application: The application's id.
-        write_key: Its write key; None where it is not known in clear.
+        write_key: Its write key, or what stands for it.
     """
-    key = write_key or "<write key>"
     return "\n".join(
         (
             f"export OTEL_EXPORTER_OTLP_ENDPOINT=http://{grpc_address}",
             "export OTEL_EXPORTER_OTLP_PROTOCOL=grpc",
-            f'export OTEL_EXPORTER_OTLP_HEADERS="x-auth-user={application},x-auth-key={key}"',
+            f'export OTEL_EXPORTER_OTLP_HEADERS="x-auth-user={application},x-auth-key={write_key}"',
         )
     )
 
@@ -159,8 +161,7 @@ def _given(settings: Settings) -> dict[Scope, str]:
     return {scope: secret.get_secret_value() for scope, secret in secrets.items() if secret}
 
 
-def _as_json(admission: Admission) -> dict[str, Any] | None:
-    refusal = admission.last_refusal()
+def _as_json(refusal: Refusal | None) -> dict[str, Any] | None:
     if refusal is None:
         return None
     return {

@@ -26,7 +26,7 @@ class AppParts:
         keys: The known keys.
         query_timeout_s: Longest time that a query may run.
         is_ready: Whether requests can be taken and answered now.
-        last_refusal: The latest request that was not let in, as JSON, or None.
+        last_refusal: For an application, the latest request that was not let in, as JSON, or None.
         exporter_settings: Variables that point an OpenTelemetry SDK here, without the key.
         ingest_routes: Routes that take data.
     """
@@ -35,7 +35,7 @@ class AppParts:
     keys: KeyRing
     query_timeout_s: float
     is_ready: Callable[[], bool]
-    last_refusal: Callable[[], dict[str, Any] | None]
+    last_refusal: Callable[[str], dict[str, Any] | None]
     exporter_settings: str
     ingest_routes: Sequence[BaseRoute]
 

@@ -22,7 +22,7 @@ def router(
     engine: Engine,
     keys: KeyRing,
     query_timeout_s: float,
-    last_refusal: Callable[[], dict[str, Any] | None],
+    last_refusal: Callable[[str], dict[str, Any] | None],
 ) -> APIRouter:
     """Return the routes under `/1/` that need a read key."""
     routes = APIRouter(prefix="/1", tags=["query"])
@@ -66,7 +66,7 @@ def router(
                 "application": key.application,
                 "last_received": found.last_received and found.last_received.isoformat(),
                 "outcomes": found.outcomes,
-                "last_refusal": last_refusal(),
+                "last_refusal": last_refusal(key.application),
             }
         )
 

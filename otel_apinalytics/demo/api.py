@@ -8,9 +8,11 @@ port that it listens on is the first line it prints.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import sys
+from collections.abc import AsyncIterator
 
 import uvicorn
 from opentelemetry import trace
@@ -99,13 +101,19 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: SERVICE}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=500))
-    api = DescribeCall(Starlette(routes=ROUTES), ROUTES)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        # Once all calls have ended: the last spans go out before the process does.
+        provider.shutdown()
+
+    api = DescribeCall(Starlette(routes=ROUTES, lifespan=lifespan), ROUTES)
     app = OpenTelemetryMiddleware(api, tracer_provider=provider)
     listener = socket.create_server(("127.0.0.1", 0))
     sys.stdout.write(f"{listener.getsockname()[1]}\n")
     sys.stdout.flush()
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
-    provider.shutdown()
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import urllib3
@@ -29,14 +30,15 @@ class Demo:
 
     Args:
         service: The service, started.
+        keys: Its keys in clear.
         console: Where to print.
     """
 
-    def __init__(self, service: Service, console: Console) -> None:
+    def __init__(self, service: Service, keys: Mapping[Scope, str], console: Console) -> None:
         self._service = service
         self._console = console
         self._application = service.first_keys.application
-        self._read_key = service.first_keys.secrets[Scope.READ]
+        self._keys = keys
         self._http = urllib3.PoolManager(timeout=30.0)
 
     def run(self, seconds: float) -> bool:
@@ -53,7 +55,7 @@ class Demo:
         return self._check(sent, counted)
 
     def _exporter_environment(self) -> dict[str, str]:
-        key = self._service.first_keys.secrets[Scope.WRITE]
+        key = self._keys[Scope.WRITE]
         return {
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{self._service.grpc_address}",
             "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
@@ -80,7 +82,7 @@ class Demo:
         )
         deadline = time.monotonic() + _VISIBLE_TIMEOUT_S
         while True:
-            groups = ask(self._http, url, self._application, self._read_key)["groups"]
+            groups = ask(self._http, url, self._application, self._keys[Scope.READ])["groups"]
             counted = {consumer: points[0][1] for consumer, points in groups.items()}
             if sum(counted.values()) >= sent.total or time.monotonic() > deadline:
                 return counted
@@ -90,7 +92,7 @@ class Demo:
         end = int(time.time()) + 1
         for question in QUESTIONS:
             url = question_url(self._service.http_address, started, end, question.parameters)
-            answer = ask(self._http, url, self._application, self._read_key)
+            answer = ask(self._http, url, self._application, self._keys[Scope.READ])
             self._console.print(f"\n[bold green]{question.text}[/]")
             self._console.print(f"GET {url}", style="dim", soft_wrap=True, highlight=False)
             self._console.print(answer_table(question, answer))
@@ -127,18 +129,19 @@ def run_demo(*, once: bool, seconds: float, data_dir: Path | None, grpc: str, ht
             stack.enter_context(tempfile.TemporaryDirectory(prefix="apinalytics-demo-"))
         )
         console.print("[bold]1.[/] Starting the service …")
-        service = Service(_settings(directory, grpc, http))
+        # Given, not made by the service, so that the demo can run again on the same data.
+        keys = {scope: secrets.token_urlsafe(32) for scope in Scope}
+        service = Service(_settings(keys, directory, grpc, http))
         service.start()
         stack.callback(service.stop)
         console.print(
             f"   OTLP/gRPC on {service.grpc_address}, HTTP on {service.http_address}, "
             f"data in {directory}"
         )
-        ok = Demo(service, console).run(seconds)
+        ok = Demo(service, keys, console).run(seconds)
         if not once:
-            keys = service.first_keys
             console.print(f"\nStill serving. Open [bold]http://{service.http_address}/[/]")
-            console.print(f"with the read key {keys.secrets[Scope.READ]}", highlight=False)
+            console.print(f"with the read key {keys[Scope.READ]}", highlight=False)
             console.print("Ctrl-C stops.")
             with contextlib.suppress(KeyboardInterrupt):
                 while True:
@@ -147,17 +150,13 @@ def run_demo(*, once: bool, seconds: float, data_dir: Path | None, grpc: str, ht
     return ok
 
 
-def _settings(directory: Path, grpc: str, http: str) -> Settings:
-    import secrets
-
-    # Known keys, so that the demo can be run again on the same data.
+def _settings(keys: Mapping[Scope, str], directory: Path, grpc: str, http: str) -> Settings:
     arguments = {
         "data_dir": directory,
         "grpc": grpc,
         "http": http,
         "application_id": "demo",
-        "write_key": secrets.token_urlsafe(32),
-        "read_key": secrets.token_urlsafe(32),
+        **{f"{scope.value}_key": secret for scope, secret in keys.items()},
     }
     return read_settings(arguments)
 

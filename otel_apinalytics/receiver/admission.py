@@ -12,7 +12,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from otel_apinalytics.errors import AuthenticationError, PermissionDeniedError
+from otel_apinalytics.errors import (
+    ApinalyticsError,
+    AuthenticationError,
+    PermissionDeniedError,
+)
 from otel_apinalytics.receiver import gate
 from otel_apinalytics.receiver.events_json import encode_events
 from otel_apinalytics.receiver.log import RequestLog
@@ -30,11 +34,13 @@ class Refusal:
         at: When, in UTC.
         transport: `grpc` or `http`.
         reason: Why, as the client was told.
+        application: Whose request, or None where no known key came with it.
     """
 
     at: datetime
     transport: str
     reason: str
+    application: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,7 @@ class Admission:
         try:
             return self._keys.authenticate(application, secret, Scope.WRITE)
         except (AuthenticationError, PermissionDeniedError) as error:
-            self.refused(transport, str(error))
+            self.refused(transport, error, None)
             raise
 
     def admit_spans(self, key: Key, body: bytes, transport: str) -> Admitted:
@@ -105,12 +111,16 @@ class Admission:
         header = new_header(key.application, key.key_id, transport, count)
         return Admitted(self._log.append(events_record(header, batch)), counts)
 
-    def refused(self, transport: str, reason: str) -> None:
+    def refused(self, transport: str, error: ApinalyticsError, key: Key | None) -> None:
         """Remember a refusal, for whoever wonders why there is no data."""
+        application = key.application if key else None
+        refusal = Refusal(datetime.now(timezone.utc), transport, str(error), application)
         with self._lock:
-            self._refusals.append(Refusal(datetime.now(timezone.utc), transport, reason))
+            self._refusals.append(refusal)
 
-    def last_refusal(self) -> Refusal | None:
-        """Return the latest refusal since the start."""
+    def last_refusal(self, application: str) -> Refusal | None:
+        """Return the latest refusal that is this application's, or may be, since the start."""
         with self._lock:
-            return self._refusals[-1] if self._refusals else None
+            return next(
+                (r for r in reversed(self._refusals) if r.application in (None, application)), None
+            )

@@ -30,7 +30,7 @@ from otel_apinalytics.errors import (
 )
 from otel_apinalytics.receiver.admission import Admission
 from otel_apinalytics.receiver.gate import Counts
-from otel_apinalytics.store.keys import read_credentials
+from otel_apinalytics.store.keys import Key, read_credentials
 
 _logger = logging.getLogger(__name__)
 
@@ -87,6 +87,7 @@ class GrpcServer:
         self._server.stop(grace_s).wait()
 
     def _export(self, body: bytes, context: Any) -> bytes:
+        key: Key | None = None
         try:
             metadata = dict(context.invocation_metadata())
             key = self._admission.authenticate(*read_credentials(metadata), TRANSPORT)
@@ -99,20 +100,20 @@ class GrpcServer:
         except PermissionDeniedError as error:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         except InvalidRequestError as error:
-            self._admission.refused(TRANSPORT, str(error))
+            self._admission.refused(TRANSPORT, error, key)
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except RetryableError as error:
-            self._abort_retryable(context, error)
+            self._abort_retryable(context, error, key)
         except FutureTimeoutError:
-            self._abort_retryable(context, RetryableError("the request log is too slow now"))
+            self._abort_retryable(context, RetryableError("the request log is too slow now"), key)
         except Exception:
             # Without this a bug would become UNKNOWN, on which a client drops.
             _logger.exception("export failed")
-            self._abort_retryable(context, RetryableError("internal error"))
+            self._abort_retryable(context, RetryableError("internal error"), key)
         raise AssertionError("abort returns never")
 
-    def _abort_retryable(self, context: Any, error: RetryableError) -> None:
-        self._admission.refused(TRANSPORT, str(error))
+    def _abort_retryable(self, context: Any, error: RetryableError, key: Key | None) -> None:
+        self._admission.refused(TRANSPORT, error, key)
         delay = Duration()
         delay.FromMilliseconds(round(error.retry_after_s * 1000))
         retry_info = RetryInfo(retry_delay=delay)

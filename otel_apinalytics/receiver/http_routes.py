@@ -39,10 +39,10 @@ def ingest_routes(admission: Admission, max_request_bytes: int) -> list[Route]:
                 await asyncio.wait_for(durable, _DURABLE_TIMEOUT_S)
         except asyncio.TimeoutError:
             error = RetryableError("the request log is too slow now")
-            admission.refused(TRANSPORT, str(error))
+            admission.refused(TRANSPORT, error, key)
             raise error from None
         except (InvalidRequestError, RetryableError) as error:
-            admission.refused(TRANSPORT, str(error))
+            admission.refused(TRANSPORT, error, key)
             raise
         return JSONResponse({"received": admitted.counts.spans})
 

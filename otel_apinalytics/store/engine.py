@@ -52,6 +52,9 @@ _LIMIT_CODES = frozenset({159, 160, 241, 307, 396})
 _TRANSIENT_CODES = frozenset({159, 160, 202, 203, 209, 210, 236, 241, 243, 252, 279, 319, 425, 999})
 _MAX_CONNECTIONS = 5
 
+_EMBEDDED = "chdb"
+_SCHEMES = (_EMBEDDED, "clickhouse", "http", "https")
+
 
 class EngineError(Exception):
     """The engine refused or failed a statement.
@@ -88,15 +91,24 @@ class Engine:
 
     Args:
         dsn: `chdb:///directory` or `clickhouse://user:password@host:port/database`.
+
+    Raises:
+        ConfigError: The DSN is of neither kind, or the store cannot be opened.
     """
 
     def __init__(self, dsn: str) -> None:
+        scheme = urlsplit(dsn).scheme
+        if scheme not in _SCHEMES:
+            raise ConfigError(
+                f"cannot open the store {_without_password(dsn)}: it must be "
+                "chdb:///directory or clickhouse://user:password@host:port/database"
+            )
         self._dsn = dsn
         self._lock = threading.Lock()
         self._clients: list[Any] = []
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._permits = threading.BoundedSemaphore(_MAX_CONNECTIONS)
-        self.embedded = urlsplit(dsn).scheme == "chdb"
+        self.embedded = scheme == _EMBEDDED
         with self._connection() as client:
             self._assert_pinned(client)
 
@@ -193,8 +205,9 @@ class Engine:
         try:
             client = clickhouse_connect.get_client(dsn=self._dsn, settings=dict(PINNED_SETTINGS))
         except Error as error:
+            reason = " ".join(str(error).split())
             raise ConfigError(
-                f"cannot open the store {_without_password(self._dsn)}: {error}"
+                f"cannot open the store {_without_password(self._dsn)}: {reason}"
             ) from error
         with self._lock:
             self._clients.append(client)

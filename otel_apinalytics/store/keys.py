@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from otel_apinalytics.errors import AuthenticationError, PermissionDeniedError
+from otel_apinalytics.errors import AuthenticationError, ConfigError, PermissionDeniedError
 
 if TYPE_CHECKING:
     from otel_apinalytics.store.engine import Engine
@@ -46,16 +46,15 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class FirstKeys:
-    """The application and its keys as the first start leaves them.
+    """The application that there is from the first start on.
 
     Args:
         application: The application id.
-        secrets: Key in clear by scope; only those that are known, because they were created now
-            or given by settings. Never logged.
+        created: Keys that were made now, in clear, by scope: to be shown once, and never logged.
     """
 
     application: str
-    secrets: Mapping[Scope, str]
+    created: Mapping[Scope, str]
 
     def __repr__(self) -> str:
         return f"FirstKeys(application={self.application!r})"
@@ -83,19 +82,20 @@ class KeyRing:
             given: Keys in clear from settings.
 
         Raises:
+            ConfigError: A given key is in use already, for another scope or application.
             EngineError: The engine refused a statement.
         """
         name = application or self._first_application() or DEFAULT_APPLICATION
         self._add_application(name)
-        known = dict(given)
-        for scope in Scope:
-            if scope not in known and not self._has_key(name, scope):
-                # The prefix lets a person, or a secret scanner, tell what it is.
-                known[scope] = f"ap{scope.value[0]}_{secrets.token_urlsafe(_KEY_BYTES)}"
-        for scope, secret in known.items():
-            if _digest(secret) not in self._by_digest:
-                self._add_key(Key(name, secrets.token_hex(6), scope), _digest(secret))
-        return FirstKeys(name, known)
+        created = {
+            # The prefix lets a person, or a secret scanner, tell what it is.
+            scope: f"ap{scope.value[0]}_{secrets.token_urlsafe(_KEY_BYTES)}"
+            for scope in Scope
+            if scope not in given and not self._has_key(name, scope)
+        }
+        for scope, secret in {**given, **created}.items():
+            self._add_key(Key(name, secrets.token_hex(6), scope), secret)
+        return FirstKeys(name, created)
 
     def authenticate(self, application: str | None, secret: str | None, scope: Scope) -> Key:
         """Return the key with this secret.
@@ -146,7 +146,16 @@ class KeyRing:
             for key in self._by_digest.values()
         )
 
-    def _add_key(self, key: Key, digest: bytes) -> None:
+    def _add_key(self, key: Key, secret: str) -> None:
+        digest = _digest(secret)
+        known = self._by_digest.get(digest)
+        if known is not None:
+            if (known.application, known.scope) != (key.application, key.scope):
+                raise ConfigError(
+                    f"the {key.scope.value} key for {key.application!r} is already the "
+                    f"{known.scope.value} key of {known.application!r}; each needs its own"
+                )
+            return
         columns = ("application", "key_id", "scope", "key_sha256", "created_at")
         now = datetime.now(timezone.utc)
         row = (key.application, key.key_id, key.scope.value, digest, now)

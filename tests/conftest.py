@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures: a service in this process, shared by a session's integration tests.
+
+The embedded engine allows one directory per process, so there is one such service; tests tell their
+data apart by consumer, route or time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from otel_apinalytics.service import Service
+from otel_apinalytics.settings import read_settings
+from tests.support.clients import KEY_SETTINGS, Client
+
+
+@pytest.fixture(autouse=True)
+def _without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the settings of whoever runs the tests."""
+    for name in list(os.environ):
+        if name.startswith(("APINALYTICS_", "OTEL_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Run the real service on free ports, with the real embedded engine."""
+    arguments = {
+        **KEY_SETTINGS,
+        "data_dir": tmp_path_factory.mktemp("service") / "data",
+        "grpc": "localhost:0",
+        "http": "localhost:0",
+    }
+    running = Service(read_settings(arguments))
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def client(service: Service) -> Client:
+    """Talk to the service of this process."""
+    return Client(grpc=service.grpc_address, http=service.http_address)
