@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 STAMP := $(VENV)/.installed
 
-.PHONY: setup fmt check test bench demo serve proto lock clean
+.PHONY: setup fmt check test bench demo serve proto docs lock clean
 
 setup: $(STAMP)
 
@@ -30,6 +30,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/generate_proto.py --check
+	$(BIN)/python scripts/generate_docs.py --check
 
 test: setup
 	$(BIN)/pytest $(ARGS)
@@ -45,6 +46,9 @@ serve: setup
 
 proto: setup
 	$(BIN)/python scripts/generate_proto.py
+
+docs: setup
+	$(BIN)/python scripts/generate_docs.py
 
 lock: setup
 	$(BIN)/python -m pip install --quiet uv
