@@ -26,7 +26,6 @@ from otel_apinalytics.receiver.log import Limits, RequestLog, find_segments, ope
 from otel_apinalytics.receiver.sealing import read_or_create_master_key
 from otel_apinalytics.settings import Settings
 from otel_apinalytics.store.engine import Engine, EngineError
-from otel_apinalytics.store.inbox import prepare_inbox
 from otel_apinalytics.store.keys import KeyRing, Scope
 from otel_apinalytics.store.schema import migrate
 
@@ -57,7 +56,6 @@ class Service:
             self.engine = Engine(settings.store_dsn)
             try:
                 migrate(self.engine)
-                inbox = prepare_inbox(self.engine)
                 keys = KeyRing(self.engine)
                 self.first_keys = keys.ensure_application(settings.application_id, _given(settings))
             except EngineError as error:
@@ -71,7 +69,7 @@ class Service:
             # What an earlier process acknowledged and did not load.
             self._earlier = find_segments(log_directory)
             self._loader = Loader(
-                self.engine, inbox, identity, log_directory, lambda *done: self._log.released(*done)
+                self.engine, identity, log_directory, lambda *done: self._log.released(*done)
             )
             limits = Limits(settings.log_segment_bytes, settings.log_pending_bytes)
             self._log = RequestLog(log_directory, identity, self._loader.submit, limits)

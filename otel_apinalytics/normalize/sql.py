@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The SQL rendering of the rules: SELECT statements from the inbox to normalized rows.
+"""The SQL rendering of the rules: SELECT statements from log records to normalized rows.
 
 Both statements read the columns of `LogRecord` (`proto/apinalytics/v1/log.proto`) and give the
 columns `NORMALIZED_COLUMNS`: one row per span or event, whatever its outcome. They are total: what
@@ -31,15 +31,18 @@ _LATEST_US = "toInt64(intDiv(received_ns, 1000)) + 86400000000"
 _Checks = tuple[tuple[str, str], ...]
 
 
-def spans_select(inbox: str) -> str:
-    """Return the statement that turns the OTLP requests in table `inbox` into normalized rows.
+def spans_select(records: str) -> str:
+    """Return the statement that turns OTLP requests into normalized rows.
 
     Only scalars are carried through each unnesting: an array that came along would be copied for
     every span.
+
+    Args:
+        records: A table, or an expression that stands for one, with the columns of `LogRecord`.
     """
     resource_spans = (
         f"SELECT {_RECORD}, arrayJoin({_item('traces', 'resource_spans')}) AS resource_spans "
-        f"FROM {inbox} WHERE reject_reason = ''"
+        f"FROM {records}"
     )
     resources = (
         f"SELECT {_RECORD}, {_item('resource_spans', 'scope_spans')} AS scope_spans, "
@@ -67,15 +70,15 @@ def spans_select(inbox: str) -> str:
     return _select(_span_fields(), _span_checks(), found)
 
 
-def events_select(inbox: str) -> str:
-    """Return the statement that turns the JSON events in table `inbox` into normalized rows.
+def events_select(records: str) -> str:
+    """Return the statement that turns JSON events into normalized rows.
 
     Events were validated at the door, so that only their time can still reject them.
+
+    Args:
+        records: As for `spans_select`.
     """
-    events = (
-        f"SELECT {_RECORD}, arrayJoin({_item('events', 'events')}) AS event "
-        f"FROM {inbox} WHERE reject_reason = ''"
-    )
+    events = f"SELECT {_RECORD}, arrayJoin({_item('events', 'events')}) AS event FROM {records}"
     sent = f"SELECT {_RECORD}, {_EVENT_COLUMNS} FROM ({events})"
     checks = (
         (f"sent_timestamp_us > {_LATEST_US} OR sent_timestamp_us < 0", rules.TIME_OUT_OF_RANGE),

@@ -21,16 +21,17 @@ from pathlib import Path
 
 from otel_apinalytics.normalize.rules import UNDECODABLE
 from otel_apinalytics.receiver.log import SealedSegment
-from otel_apinalytics.receiver.records import rejected_record, varint
+from otel_apinalytics.receiver.records import payload_of, rejected_record, varint
 from otel_apinalytics.receiver.sealing import SealError
 from otel_apinalytics.receiver.segment import (
     Content,
     LogIdentity,
     destroy_segment,
     read_segment,
+    write_all,
 )
 from otel_apinalytics.store.engine import Engine, EngineError
-from otel_apinalytics.store.inbox import Inbox
+from otel_apinalytics.store.loads import Loads
 
 _logger = logging.getLogger(__name__)
 
@@ -54,7 +55,6 @@ class Loader:
 
     Args:
         engine: The store.
-        inbox: Where records are inserted.
         identity: Opens the segments.
         directory: Where the log lives.
         on_released: Called with a segment's size and its load's seconds once it left the queue.
@@ -63,13 +63,12 @@ class Loader:
     def __init__(
         self,
         engine: Engine,
-        inbox: Inbox,
         identity: LogIdentity,
         directory: Path,
         on_released: Callable[[int, float], None],
     ) -> None:
         self._engine = engine
-        self._inbox = inbox
+        self._loads = Loads()
         self._identity = identity
         self._directory = directory
         self._on_released = on_released
@@ -186,17 +185,12 @@ class Loader:
         # In memory, for the engine reads the records in clear.
         descriptor = os.memfd_create("segment", os.MFD_CLOEXEC)
         try:
-            with os.fdopen(descriptor, "wb", closefd=False, buffering=1 << 20) as stream:
-                for record in records:
-                    stream.write(varint(len(record)))
-                    stream.write(record)
-            self._engine.load(
-                self._inbox.table,
-                Path(f"/proc/self/fd/{descriptor}"),
-                schema=self._inbox.schema,
-                message=self._inbox.message,
-                token=token,
-            )
+            messages = [part for record in records for part in (varint(len(record)), record)]
+            write_all(descriptor, messages)
+            source = Path(f"/proc/self/fd/{descriptor}")
+            payloads = [payload_of(record) for record in records]
+            for number, statement in enumerate(self._loads.for_payloads(payloads)):
+                self._engine.load(statement, source, f"{token}/{number}")
         finally:
             os.close(descriptor)
 

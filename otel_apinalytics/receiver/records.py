@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import time
 
+from otel_apinalytics.wire import log_pb2
 from otel_apinalytics.wire.log_pb2 import LogHeader, LogRecord
 
 _LENGTH_DELIMITED = 2
@@ -15,11 +16,13 @@ _EVENTS = LogRecord.DESCRIPTOR.fields_by_name["events"].number
 
 def spans_record(header: LogHeader, request: bytes) -> bytes:
     """Return a record whose payload is an OTLP trace request, as raw bytes."""
+    header.payload = log_pb2.PAYLOAD_TRACES
     return _with_payload(header, _TRACES, request)
 
 
 def events_record(header: LogHeader, batch: bytes) -> bytes:
     """Return a record whose payload is a serialized `EventBatch`."""
+    header.payload = log_pb2.PAYLOAD_EVENTS
     return _with_payload(header, _EVENTS, batch)
 
 
@@ -46,8 +49,14 @@ def rejected_record(record: bytes, reason: str) -> bytes:
     """Return the record without its payload, marked as rejected."""
     header = LogHeader.FromString(record)
     header.DiscardUnknownFields()
+    header.payload = log_pb2.PAYLOAD_REJECTED
     header.reject_reason = reason
     return header.SerializeToString()
+
+
+def payload_of(record: bytes) -> int:
+    """Return which payload a record has: a value of `Payload`."""
+    return LogHeader.FromString(record).payload
 
 
 def varint(number: int) -> bytes:

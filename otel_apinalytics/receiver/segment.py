@@ -13,9 +13,10 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from otel_apinalytics.receiver import sealing
 from otel_apinalytics.receiver.sealing import Seal, SealError
@@ -23,6 +24,8 @@ from otel_apinalytics.receiver.sealing import Seal, SealError
 _MAGIC = b"APILOG01"
 _HEADER_BYTES = len(_MAGIC) + sealing.WRAPPED_KEY_BYTES
 _LENGTH = struct.Struct("<I")
+_BUFFERS_A_WRITE = 1024  # IOV_MAX
+_READ_BUFFER_BYTES = 1 << 20
 SUFFIX = ".log"
 
 
@@ -90,7 +93,7 @@ class SegmentWriter:
         self._seal = Seal(key, context)
         self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            _write_all(self._descriptor, _MAGIC + wrapped)
+            write_all(self._descriptor, [_MAGIC, wrapped])
             # The file's name must outlive a power cut as surely as its first record.
             sync_directory(directory)
         except OSError:
@@ -106,19 +109,18 @@ class SegmentWriter:
                 the writer must not be used again: after a failed sync the kernel may have dropped
                 the pages and reports success on the next one.
         """
-        frames = bytearray()
+        frames: list[bytes] = []
         for record in records:
             sealed = self._seal.seal(self._records, record)
             self._records += 1
-            frames += _LENGTH.pack(len(sealed))
-            frames += sealed
+            frames += (_LENGTH.pack(len(sealed)), sealed)
         try:
-            _write_all(self._descriptor, frames)
+            write_all(self._descriptor, frames)
             os.fdatasync(self._descriptor)
         except OSError:
             os.ftruncate(self._descriptor, self.size)
             raise
-        self.size += len(frames)
+        self.size += sum(map(len, frames))
 
     def close(self) -> None:
         """Close the file. Idempotent."""
@@ -134,36 +136,44 @@ def read_segment(path: Path, sequence: int, identity: LogIdentity) -> Content:
         OSError: The file cannot be read.
         SealError: Its header is damaged, or of another log.
     """
-    data = path.read_bytes()
-    if len(data) < _HEADER_BYTES:
+    with path.open("rb", buffering=_READ_BUFFER_BYTES) as stream:
+        return _read_content(stream, sequence, identity)
+
+
+def _read_content(stream: BinaryIO, sequence: int, identity: LogIdentity) -> Content:
+    header = stream.read(_HEADER_BYTES)
+    if len(header) < _HEADER_BYTES:
         # The process died while it created the file; nothing in it was acknowledged.
         return Content([], digest="", good_bytes=0, damaged=0)
-    if not data.startswith(_MAGIC):
+    if not header.startswith(_MAGIC):
         raise SealError("not a segment")
     context = identity.context(sequence)
-    wrapped = data[len(_MAGIC) : _HEADER_BYTES]
+    wrapped = header[len(_MAGIC) :]
     seal = Seal(sealing.unwrap_segment_key(identity.master_key, wrapped, context), context)
     records: list[bytes] = []
     digest = hashlib.sha256()
-    damaged = suspect = number = 0
-    offset = good_bytes = _HEADER_BYTES
-    while offset + _LENGTH.size <= len(data):
-        (length,) = _LENGTH.unpack_from(data, offset)
-        start, end = offset + _LENGTH.size, offset + _LENGTH.size + length
-        if end > len(data) or length < sealing.TAG_BYTES:
-            break
+    damaged = suspect = 0
+    good_bytes = _HEADER_BYTES
+    for number, sealed in enumerate(_frames(stream)):
         try:
-            records.append(seal.open(number, data[start:end]))
+            records.append(seal.open(number, sealed))
         except SealError:
             suspect += 1
         else:
             # Frames that failed before one that opens are corruption, not a tail.
             damaged, suspect = damaged + suspect, 0
-            digest.update(data[end - sealing.TAG_BYTES : end])
-            good_bytes = end
-        number += 1
-        offset = end
+            digest.update(sealed[-sealing.TAG_BYTES :])
+            good_bytes = stream.tell()
     return Content(records, digest.hexdigest()[:32], good_bytes, damaged)
+
+
+def _frames(stream: BinaryIO) -> Iterator[bytes]:
+    while len(prefix := stream.read(_LENGTH.size)) == _LENGTH.size:
+        (length,) = _LENGTH.unpack(prefix)
+        sealed = stream.read(length)
+        if len(sealed) < length or length < sealing.TAG_BYTES:
+            return
+        yield sealed
 
 
 def destroy_segment(path: Path) -> None:
@@ -193,7 +203,16 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _write_all(descriptor: int, data: bytes | bytearray) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+def write_all(descriptor: int, buffers: Sequence[bytes]) -> None:
+    """Write all buffers, one after the other, without joining them first.
+
+    Raises:
+        OSError: A write failed; some of it may have been written.
+    """
+    for first in range(0, len(buffers), _BUFFERS_A_WRITE):
+        some = buffers[first : first + _BUFFERS_A_WRITE]
+        written = os.writev(descriptor, some)
+        if written < sum(map(len, some)):
+            rest = memoryview(b"".join(some))[written:]
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]

@@ -1,10 +1,22 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class Payload(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PAYLOAD_UNSPECIFIED: _ClassVar[Payload]
+    PAYLOAD_TRACES: _ClassVar[Payload]
+    PAYLOAD_EVENTS: _ClassVar[Payload]
+    PAYLOAD_REJECTED: _ClassVar[Payload]
+PAYLOAD_UNSPECIFIED: Payload
+PAYLOAD_TRACES: Payload
+PAYLOAD_EVENTS: Payload
+PAYLOAD_REJECTED: Payload
 
 class GateRequest(_message.Message):
     __slots__ = ("resource_spans",)
@@ -33,7 +45,7 @@ class GateSpan(_message.Message):
     def __init__(self, trace_id: _Optional[bytes] = ..., span_id: _Optional[bytes] = ...) -> None: ...
 
 class LogHeader(_message.Message):
-    __slots__ = ("record_id", "application", "key_id", "transport", "received_ns", "received_count", "reject_reason")
+    __slots__ = ("record_id", "application", "key_id", "transport", "received_ns", "received_count", "reject_reason", "payload")
     RECORD_ID_FIELD_NUMBER: _ClassVar[int]
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +53,7 @@ class LogHeader(_message.Message):
     RECEIVED_NS_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_COUNT_FIELD_NUMBER: _ClassVar[int]
     REJECT_REASON_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     record_id: bytes
     application: str
     key_id: str
@@ -48,7 +61,8 @@ class LogHeader(_message.Message):
     received_ns: int
     received_count: int
     reject_reason: str
-    def __init__(self, record_id: _Optional[bytes] = ..., application: _Optional[str] = ..., key_id: _Optional[str] = ..., transport: _Optional[str] = ..., received_ns: _Optional[int] = ..., received_count: _Optional[int] = ..., reject_reason: _Optional[str] = ...) -> None: ...
+    payload: Payload
+    def __init__(self, record_id: _Optional[bytes] = ..., application: _Optional[str] = ..., key_id: _Optional[str] = ..., transport: _Optional[str] = ..., received_ns: _Optional[int] = ..., received_count: _Optional[int] = ..., reject_reason: _Optional[str] = ..., payload: _Optional[_Union[Payload, str]] = ...) -> None: ...
 
 class LogRecord(_message.Message):
     __slots__ = ("record_id", "application", "key_id", "transport", "received_ns", "received_count", "reject_reason", "traces", "events")

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Load statements: what each kind of record becomes, and in which table.
+
+A statement holds the rules, so that a changed rule is another statement and never a migration, and
+nothing of it stays in the store's metadata. It reads a stream of `LogRecord` messages; the engine
+decodes them in blocks of a few records and stores the rows of a segment as one block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from otel_apinalytics.normalize import rules, sql
+from otel_apinalytics.store.engine import RECORDS, LoadStatement
+from otel_apinalytics.wire import log_pb2
+
+_MINUTE = "toStartOfMinute(fromUnixTimestamp64Nano(toInt64(received_ns), 'UTC'))"
+_RECEIVED_AT = "fromUnixTimestamp64Micro(toInt64(intDiv(received_ns, 1000)), 'UTC')"
+_LEDGER_COLUMNS = (
+    "minute", "application", "key_id", "transport", "record_id", "outcome", "reason", "spans",
+)  # fmt: skip
+_DEAD_LETTER_COLUMNS = (
+    "application", "key_id", "transport", "record_id", "reason", "received_at",
+)  # fmt: skip
+
+
+class Loads:
+    """The statements of this program's rules. Immutable."""
+
+    def __init__(self) -> None:
+        normalized = sql.NORMALIZED_COLUMNS
+        self._traces = _statement("normalized", normalized, sql.spans_select(RECORDS))
+        self._events = _statement("normalized", normalized, sql.events_select(RECORDS))
+        self._received = _statement("ledger", _LEDGER_COLUMNS, _ledger(rules.RECEIVED))
+        self._rejected = (
+            _statement("ledger", _LEDGER_COLUMNS, _ledger(rules.REJECTED)),
+            _statement("rejected", _DEAD_LETTER_COLUMNS, _DEAD_LETTERS),
+        )
+
+    def for_payloads(self, payloads: Sequence[int]) -> list[LoadStatement]:
+        """Return the statements that load records with these payloads.
+
+        Each takes what it knows and passes over the rest. One that finds nothing would still cost
+        its analysis, so that only those that are needed are returned.
+
+        Args:
+            payloads: Values of `LogHeader.payload`.
+        """
+        found = set(payloads)
+        statements = []
+        if log_pb2.PAYLOAD_TRACES in found:
+            statements.append(self._traces)
+        if log_pb2.PAYLOAD_EVENTS in found:
+            statements.append(self._events)
+        if log_pb2.PAYLOAD_REJECTED in found:
+            statements += self._rejected
+        return [*statements, self._received]
+
+
+def _ledger(outcome: str) -> str:
+    """Return the ledger's rows of whole records, with the door's count."""
+    rejected = outcome == rules.REJECTED
+    reason, where = ("reject_reason", "WHERE reject_reason != ''") if rejected else ("''", "")
+    return (
+        f"SELECT {_MINUTE}, application, key_id, transport, record_id, '{outcome}', {reason}, "
+        f"toUInt64(received_count) FROM {RECORDS} {where}"
+    )
+
+
+_DEAD_LETTERS = (
+    f"SELECT application, key_id, transport, record_id, reject_reason, {_RECEIVED_AT} "
+    f"FROM {RECORDS} WHERE reject_reason != ''"
+)
+
+
+def _statement(table: str, columns: Sequence[str], select: str) -> LoadStatement:
+    record = log_pb2.LogRecord.DESCRIPTOR
+    structure = ", ".join(f"{field.name} {_column_type(field)}" for field in record.fields)
+    return LoadStatement(table, tuple(columns), select, structure, _schema_text(), record.name)
+
+
+def _schema_text() -> str:
+    text = (resources.files("otel_apinalytics.wire") / "log.proto").read_text("utf-8")
+    # Comments are dropped: the schema travels with every load.
+    lines = (line.partition("//")[0].strip() for line in text.splitlines())
+    return "\n".join(filter(None, lines))
+
+
+_SCALARS = {
+    "TYPE_BYTES": "String",
+    "TYPE_STRING": "String",
+    "TYPE_BOOL": "Bool",
+    "TYPE_INT32": "Int32",
+    "TYPE_INT64": "Int64",
+    "TYPE_UINT32": "UInt32",
+    "TYPE_FIXED64": "UInt64",
+    "TYPE_DOUBLE": "Float64",
+    "TYPE_ENUM": "Int32",
+}
+
+
+# The two implementations of protobuf have descriptors of unrelated types.
+def _column_type(field: Any) -> str:
+    if field.message_type is not None:
+        parts = ", ".join(f"{f.name} {_column_type(f)}" for f in field.message_type.fields)
+        kind = f"Tuple({parts})"
+    else:
+        kind = _SCALARS[_type_name(field)]
+        # Only these tell "absent" from zero; a null in a nested column costs, so no more of them.
+        if field.containing_oneof is not None:
+            kind = f"Nullable({kind})"
+    return f"Array({kind})" if field.is_repeated else kind
+
+
+def _type_name(field: Any) -> str:
+    for name in _SCALARS:
+        if field.type == getattr(field, name):
+            return name
+    raise TypeError(f"{field.full_name}: no column type for protobuf type {field.type}")

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of the gate: it counts what a request holds, and refuses what is none."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from otel_apinalytics.errors import InvalidRequestError
+from otel_apinalytics.receiver import gate
+from otel_apinalytics.receiver.gate import Counts
+from otel_apinalytics.receiver.records import varint
+
+TRACE_ID, SPAN_ID = b"\1" * 16, b"\2" * 8
+
+
+def request(*groups: list[Span]) -> bytes:
+    """Return a request with a resource for each group of spans."""
+    made = ExportTraceServiceRequest()
+    for group in groups:
+        resource_spans = made.resource_spans.add()
+        for span in group:
+            resource_spans.scope_spans.add().spans.append(span)
+    return made.SerializeToString()
+
+
+def message(field: int, content: bytes) -> bytes:
+    """Return a length-delimited field."""
+    return varint(field << 3 | 2) + varint(len(content)) + content
+
+
+def valid() -> Span:
+    """Return a span with good ids."""
+    return Span(trace_id=TRACE_ID, span_id=SPAN_ID, name="call")
+
+
+def test_spans_of_all_resources_and_scopes_are_counted() -> None:
+    """The count is over the whole nesting."""
+    body = request([valid(), valid()], [], [valid()])
+    assert gate.inspect(body) == Counts(3, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("trace_id", "span_id", "counts"),
+    [
+        (TRACE_ID, SPAN_ID, Counts(1, 0, 0)),
+        (b"", SPAN_ID, Counts(1, 1, 0)),
+        (bytes(16), SPAN_ID, Counts(1, 1, 0)),
+        (b"\1" * 15, SPAN_ID, Counts(1, 1, 0)),
+        (b"\1" * 17, SPAN_ID, Counts(1, 1, 0)),
+        (b"01" * 16, SPAN_ID, Counts(1, 1, 0)),
+        (TRACE_ID, b"", Counts(1, 0, 1)),
+        (TRACE_ID, bytes(8), Counts(1, 0, 1)),
+        (TRACE_ID, b"\1" * 7, Counts(1, 0, 1)),
+        (TRACE_ID, b"\1" * 9, Counts(1, 0, 1)),
+        (b"", b"", Counts(1, 1, 0)),
+        (bytes(15) + b"\1", bytes(7) + b"\1", Counts(1, 0, 0)),
+    ],
+)
+def test_invalid_ids_are_counted_once(trace_id: bytes, span_id: bytes, counts: Counts) -> None:
+    """An id of another length or all zero is invalid; a span is counted for its first bad id."""
+    body = request([Span(trace_id=trace_id, span_id=span_id)])
+    assert gate.inspect(body) == counts
+    assert counts.invalid == counts.invalid_trace_ids + counts.invalid_span_ids
+
+
+def test_good_and_bad_spans_are_told_apart() -> None:
+    """One bad span does not cost the others."""
+    body = request([valid(), Span(), valid()], [Span(trace_id=TRACE_ID), Span(span_id=SPAN_ID)])
+    assert gate.inspect(body) == Counts(5, 2, 1)
+
+
+@pytest.mark.parametrize("body", [b"", request([]), request([], [])])
+def test_an_empty_request_has_no_spans(body: bytes) -> None:
+    """A request without spans is valid (OTLP 1.11)."""
+    assert gate.inspect(body) == Counts(0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xff",
+        b'{"resourceSpans":[]}',
+        b"not protobuf",
+        request([valid()])[:-1],
+        message(1, message(2, message(2, b"\x0a\x7f"))),
+        b"\x00\x00",
+        b"\x0b" * 1000,
+    ],
+    ids=["byte", "json", "text", "truncated", "truncated id", "field zero", "nested groups"],
+)
+def test_what_does_not_parse_is_refused(body: bytes) -> None:
+    """Garbage is an invalid request."""
+    with pytest.raises(InvalidRequestError, match="not an OTLP"):
+        gate.inspect(body)
+
+
+def test_text_that_is_not_utf_8_passes() -> None:
+    """The bytes of an attribute, a name or a state are not the gate's business."""
+    bad_text = b"\xff\xfe\xc3"
+    attribute = message(1, bad_text) + message(2, message(1, bad_text))
+    span = (
+        message(1, TRACE_ID)
+        + message(2, SPAN_ID)
+        + message(3, bad_text)
+        + message(5, bad_text)
+        + message(9, attribute)
+    )
+    resource = message(1, message(1, attribute))
+    body = message(1, resource + message(2, message(2, span)) + message(3, bad_text))
+    assert gate.inspect(body) == Counts(1, 0, 0)
+
+
+def test_unknown_fields_pass() -> None:
+    """A later version of OTLP is no reason to refuse."""
+    span = message(1, TRACE_ID) + message(2, SPAN_ID) + message(1000, b"new")
+    assert gate.inspect(message(1, message(2, message(2, span))) + message(99, b"new")).spans == 1
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+def test_the_number_of_spans_is_bounded(excess: int) -> None:
+    """Tiny spans within the size limit could still want gigabytes in the engine."""
+    spans = message(2, b"") * (gate.MAX_SPANS + excess)
+    body = message(1, message(2, spans))
+    if excess:
+        with pytest.raises(InvalidRequestError, match=f"at most {gate.MAX_SPANS}"):
+            gate.inspect(body)
+    else:
+        assert gate.inspect(body) == Counts(gate.MAX_SPANS, gate.MAX_SPANS, 0)
+
+
+@given(body=st.binary(max_size=200))
+def test_random_bytes_are_parsed_or_refused(body: bytes) -> None:
+    """Nothing but an invalid request is ever raised."""
+    with contextlib.suppress(InvalidRequestError):
+        gate.inspect(body)
+
+
+@given(data=st.data())
+def test_damaged_requests_are_parsed_or_refused(data: st.DataObject) -> None:
+    """A request with bytes replaced, added or cut off is parsed or refused."""
+    body = bytearray(request([valid(), valid()], [valid()]))
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(body)))
+        end = data.draw(st.integers(start, min(len(body), start + 4)))
+        body[start:end] = data.draw(st.binary(max_size=4))
+    with contextlib.suppress(InvalidRequestError):
+        assert gate.inspect(bytes(body)).invalid >= 0

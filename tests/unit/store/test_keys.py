@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of keys: where a request may carry its credentials."""
+
+from __future__ import annotations
+
+import pytest
+
+from otel_apinalytics.store.keys import FirstKeys, Scope, read_credentials
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, (None, None)),
+        ({"x-auth-user": "app", "x-auth-key": "key"}, ("app", "key")),
+        ({"x-auth-key": "key"}, (None, "key")),
+        ({"x-auth-user": "app"}, (None, None)),
+        ({"x-auth-user": "app", "x-auth-key": ""}, (None, None)),
+        ({"authorization": "Bearer key"}, (None, "key")),
+        ({"authorization": "bearer   key "}, (None, "key")),
+        ({"authorization": "BEARER key", "x-auth-user": "app"}, ("app", "key")),
+        ({"authorization": "Bearer other", "x-auth-key": "key"}, (None, "key")),
+        ({"authorization": "Bearer"}, (None, None)),
+        ({"authorization": "Bearer  "}, (None, None)),
+        ({"authorization": "key"}, (None, None)),
+        ({"authorization": "Basic a2V5"}, (None, None)),
+        ({"authorization": ""}, (None, None)),
+    ],
+)
+def test_credentials(headers: dict[str, str], expected: tuple[str | None, str | None]) -> None:
+    """A key comes in `X-Auth-Key` or as a bearer token; the application may be left out."""
+    assert read_credentials(headers) == expected
+
+
+def test_first_keys_do_not_show() -> None:
+    """Keys in clear are not in the repr, which ends up in logs."""
+    keys = FirstKeys("app", {Scope.WRITE: "s3cret-key"})
+    assert "s3cret-key" not in repr(keys)
+    assert "app" in repr(keys)
