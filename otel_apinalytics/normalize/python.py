@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TypeAlias
 
 from otel_apinalytics.catalogue import INBOUND, MAX_RESPONSE_US, OUTBOUND
@@ -129,9 +131,21 @@ def _text(value: Scalar | Sequence[Scalar]) -> str | None:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else repr(value)
+        return _float_text(value)
     # Of an array, the first element: captured headers are arrays of one.
     return _text(value[0]) if value else None
+
+
+def _float_text(value: float) -> str:
+    """Return a number as the engine's toString() writes it."""
+    if not math.isfinite(value):
+        return str(value)
+    number = Decimal(repr(value))
+    if value == 0 or 1e-6 <= abs(value) < 1e21:
+        text = f"{number:f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    digits, exponent = f"{number.normalize():e}".split("e")
+    return f"{digits}e{int(exponent)}"
 
 
 def _reason(

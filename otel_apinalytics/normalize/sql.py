@@ -203,7 +203,8 @@ def _first(conditions: list[str], values: list[str], otherwise: str) -> str:
 
 def _span_fields() -> dict[str, str]:
     status_code = "toUInt16OrNull(found_status_code)"
-    elapsed_us = "intDiv(if(end_ns > start_ns, end_ns - start_ns, 0), 1000)"
+    # The engine's difference of unsigned numbers is signed.
+    elapsed_us = "intDiv(if(end_ns > start_ns, toUInt64(end_ns - start_ns), 0), 1000)"
     return {
         "timestamp": _time(_SPAN_TIME_US),
         "consumer_id": _text("found_consumer_id"),

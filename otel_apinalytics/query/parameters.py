@@ -203,10 +203,12 @@ def _filters(include: Sequence[str]) -> tuple[Filter, ...]:
 
 
 def _filter_value(field: Field, text: str, value: str) -> str:
-    if field.type is FieldType.INTEGER and value and not (value.isascii() and value.isdigit()):
+    if field.type is FieldType.INTEGER and value and not re.fullmatch("[0-9]{1,20}", value):
         allowed = "an integer, or nothing for a missing one"
     elif field.type is FieldType.BOOLEAN and value not in ("true", "false"):
         allowed = "true or false"
+    elif field.type is FieldType.INTEGER and value:
+        return str(int(value))
     else:
         return value
     raise InvalidRequestError(

@@ -100,7 +100,8 @@ def _raise_invalid(body: bytes, problem: str) -> NoReturn:
     name = where["field"] if where else None
     reason = _WHERE.sub("", problem)
     if named := _NAMED_FIELD.search(reason):
-        name = named[1]
+        name = named[1][:_VALUE_LENGTH]
+        reason = reason.replace(named[1], name)
     if index is None:
         raise InvalidRequestError(f"the body must be a JSON array of events: {reason}")
     field = BY_NAME.get(name or "")
@@ -115,9 +116,13 @@ def _raise_invalid(body: bytes, problem: str) -> NoReturn:
 
 
 def _value(body: bytes, index: int, name: str | None) -> str | None:
-    event = msgspec.json.decode(body)[index]
-    value = event.get(name) if name and isinstance(event, dict) else event
-    text = msgspec.json.encode(value).decode()
+    try:
+        event = msgspec.json.decode(body)[index]
+        value = event.get(name) if name and isinstance(event, dict) else event
+        text = msgspec.json.encode(value).decode()
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        # What follows the first fault need not be JSON at all.
+        return None
     return text if len(text) <= _VALUE_LENGTH else text[:_VALUE_LENGTH] + "…"
 
 

@@ -36,7 +36,7 @@ def ingest_routes(admission: Admission, max_request_bytes: int) -> list[Route]:
             admitted = await run_in_threadpool(admission.admit_events, key, body, TRANSPORT)
             if admitted.durable is not None:
                 durable = asyncio.wrap_future(admitted.durable)
-                await asyncio.wait_for(durable, _DURABLE_TIMEOUT_S)
+                await asyncio.wait_for(asyncio.shield(durable), _DURABLE_TIMEOUT_S)
         except asyncio.TimeoutError:
             error = RetryableError("the request log is too slow now")
             admission.refused(TRANSPORT, error, key)

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from otel_apinalytics.normalize.rules import UNDECODABLE
-from otel_apinalytics.receiver.log import SealedSegment
+from otel_apinalytics.receiver.files import write_all
+from otel_apinalytics.receiver.log import SET_ASIDE, SealedSegment
 from otel_apinalytics.receiver.records import payload_of, rejected_record, varint
 from otel_apinalytics.receiver.sealing import SealError
 from otel_apinalytics.receiver.segment import (
@@ -28,7 +29,6 @@ from otel_apinalytics.receiver.segment import (
     LogIdentity,
     destroy_segment,
     read_segment,
-    write_all,
 )
 from otel_apinalytics.store.engine import Engine, EngineError
 from otel_apinalytics.store.loads import Loads
@@ -41,7 +41,6 @@ _TRIES = 3
 _MAX_BACKOFF_S = 10.0
 _CHECKPOINT_INTERVAL_S = 1.0
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-SET_ASIDE = "set-aside"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ large or old enough is sealed: handed on to be loaded. Sequence numbers, never c
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import uuid
@@ -18,16 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from otel_apinalytics.errors import RetryableError
-from otel_apinalytics.receiver.segment import (
-    SUFFIX,
-    LogIdentity,
-    SegmentWriter,
-    sync_directory,
-)
+from otel_apinalytics.receiver.files import create_file
+from otel_apinalytics.receiver.segment import SUFFIX, LogIdentity, SegmentWriter
 
 _logger = logging.getLogger(__name__)
 
 _IDENTITY_FILE = "id"
+# Where segments go that cannot be loaded, or not whole.
+SET_ASIDE = "set-aside"
 _MIN_AGE_S = 0.25
 # A load costs the engine a fixed amount besides the spans: spend at most a fifth of the time on it.
 _AGE_PER_LOAD = 5.0
@@ -59,7 +56,7 @@ class RequestLog:
     """The log's writer. `append` may be called from any thread.
 
     Args:
-        directory: Where the segments live; created if missing.
+        directory: Where the segments live.
         identity: Which log it is.
         on_sealed: Called by the writer's thread with each sealed segment, in order.
         limits: When to seal, when to refuse.
@@ -81,7 +78,9 @@ class RequestLog:
         self._pending_bytes = 0
         self._closing = False
         self._max_age_s = _MIN_AGE_S
-        self._next_sequence = 1 + max((s.sequence for s in find_segments(directory)), default=0)
+        # A number is never used again while a file has it.
+        existing = [*find_segments(directory), *find_segments(directory / SET_ASIDE)]
+        self._next_sequence = 1 + max((s.sequence for s in existing), default=0)
         self._segment: SegmentWriter | None = None
         self._opened_at = 0.0
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
@@ -132,6 +131,9 @@ class RequestLog:
             self._wake.notify()
         if self._thread.is_alive():
             self._thread.join()
+        for _, future in self._waiting:
+            future.set_exception(RetryableError("the service is stopping"))
+        self._waiting = []
 
     # ---- the writer's thread ----
 
@@ -162,6 +164,8 @@ class RequestLog:
 
     def _commit(self, batch: list[tuple[bytes, Future[None]]]) -> None:
         records = [record for record, _ in batch]
+        # One whose caller gave up is written all the same, and not told.
+        futures = [future for _, future in batch if future.set_running_or_notify_cancel()]
         try:
             try:
                 self._append(records)
@@ -170,33 +174,45 @@ class RequestLog:
                 self._append(records)
         except OSError as error:
             _logger.error("log write failed, requests are refused: %s", error)
-            with self._wake:
-                self._pending_bytes -= sum(map(len, records))
+            self._add_pending(-sum(map(len, records)))
             refusal = RetryableError("the request log cannot be written now", retry_after_s=2.0)
-            for _, future in batch:
+            for future in futures:
                 future.set_exception(refusal)
             return
-        for _, future in batch:
+        for future in futures:
             future.set_result(None)
 
     def _append(self, records: list[bytes]) -> None:
-        size = self._segment.size if self._segment else 0
         segment = self._segment or self._open_segment()
+        size = segment.size
         try:
             segment.append(records)
         except OSError:
-            self._seal(segment)
+            if segment.is_empty:
+                self._discard(segment)
+            else:
+                self._seal(segment)
             raise
-        # Pending bytes count what the file holds: header, records and their seals.
+        # Pending bytes count what the files hold: headers, records and their seals.
+        self._add_pending(segment.size - size - sum(map(len, records)))
+
+    def _add_pending(self, size: int) -> None:
         with self._wake:
-            self._pending_bytes += segment.size - size - sum(map(len, records))
+            self._pending_bytes += size
 
     def _open_segment(self) -> SegmentWriter:
         sequence = self._next_sequence
         self._next_sequence += 1
         self._segment = SegmentWriter(self._directory, sequence, self._identity)
         self._opened_at = time.monotonic()
+        self._add_pending(self._segment.size)
         return self._segment
+
+    def _discard(self, segment: SegmentWriter) -> None:
+        segment.close()
+        self._segment = None
+        self._add_pending(-segment.size)
+        segment.path.unlink(missing_ok=True)
 
     def _seal(self, segment: SegmentWriter) -> None:
         segment.close()
@@ -222,8 +238,5 @@ def open_log_directory(directory: Path, master_key: bytes) -> LogIdentity:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = directory / _IDENTITY_FILE
     if not path.exists():
-        scratch = path.with_suffix(".new")
-        scratch.write_text(uuid.uuid4().hex)
-        os.replace(scratch, path)
-        sync_directory(directory)
+        create_file(path, uuid.uuid4().hex.encode())
     return LogIdentity(path.read_text().strip(), master_key)

@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from otel_apinalytics.errors import ConfigError
+from otel_apinalytics.receiver.files import create_file
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -31,16 +32,10 @@ def read_or_create_master_key(path: Path) -> bytes:
         ConfigError: The file is unreadable, or not 32 bytes long.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        pass
+        if not path.exists():
+            create_file(path, os.urandom(_KEY_BYTES))
     except OSError as error:
         raise ConfigError(f"cannot create the secret key file {path}: {error.strerror}") from error
-    else:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(os.urandom(_KEY_BYTES))
-            stream.flush()
-            os.fsync(stream.fileno())
     try:
         key = path.read_bytes()
     except OSError as error:

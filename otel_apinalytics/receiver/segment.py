@@ -2,7 +2,7 @@
 """A segment: one file of the request log.
 
     header   magic (8 bytes), wrapped segment key
-    frame    length of what follows (4 bytes, little endian), sealed record
+    frame    mark (4 bytes), number and length (4 bytes each, little endian), sealed record
     frame    …
 
 A frame is complete once its seal opens: the seal's tag is the checksum.
@@ -10,22 +10,23 @@ A frame is complete once its seal opens: the seal's tag is the checksum.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import mmap
 import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from otel_apinalytics.receiver import sealing
+from otel_apinalytics.receiver.files import sync_directory, write_all
 from otel_apinalytics.receiver.sealing import Seal, SealError
 
 _MAGIC = b"APILOG01"
 _HEADER_BYTES = len(_MAGIC) + sealing.WRAPPED_KEY_BYTES
-_LENGTH = struct.Struct("<I")
-_BUFFERS_A_WRITE = 1024  # IOV_MAX
-_READ_BUFFER_BYTES = 1 << 20
+_MARK = b"\xa9rec"
+_PREFIX = struct.Struct("<4sII")
 SUFFIX = ".log"
 
 
@@ -57,7 +58,7 @@ class Content:
         records: Its records in order, opened.
         digest: Names the content; equal for equal content only. 32 hex digits.
         good_bytes: Length of the file up to the end of the last good frame.
-        damaged: Frames that do not open although good ones follow: corruption, not a torn tail.
+        damaged: Records that are lost although later ones are there: corruption, not a torn tail.
     """
 
     records: list[bytes]
@@ -101,6 +102,11 @@ class SegmentWriter:
             self.path.unlink(missing_ok=True)
             raise
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no record is in it."""
+        return self.size == _HEADER_BYTES
+
     def append(self, records: Iterable[bytes]) -> None:
         """Write records and sync them to disk, all or nothing.
 
@@ -112,8 +118,9 @@ class SegmentWriter:
         frames: list[bytes] = []
         for record in records:
             sealed = self._seal.seal(self._records, record)
+            prefix = _PREFIX.pack(_MARK, self._records, len(sealed))
             self._records += 1
-            frames += (_LENGTH.pack(len(sealed)), sealed)
+            frames += (prefix, sealed)
         try:
             write_all(self._descriptor, frames)
             os.fdatasync(self._descriptor)
@@ -136,44 +143,42 @@ def read_segment(path: Path, sequence: int, identity: LogIdentity) -> Content:
         OSError: The file cannot be read.
         SealError: Its header is damaged, or of another log.
     """
-    with path.open("rb", buffering=_READ_BUFFER_BYTES) as stream:
-        return _read_content(stream, sequence, identity)
+    with path.open("rb") as stream:
+        header = stream.read(_HEADER_BYTES)
+        if len(header) < _HEADER_BYTES:
+            # The process died while it created the file; nothing in it was acknowledged.
+            return Content([], digest="", good_bytes=0, damaged=0)
+        if not header.startswith(_MAGIC):
+            raise SealError("not a segment")
+        context = identity.context(sequence)
+        key = sealing.unwrap_segment_key(identity.master_key, header[len(_MAGIC) :], context)
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _read_frames(data, Seal(key, context))
 
 
-def _read_content(stream: BinaryIO, sequence: int, identity: LogIdentity) -> Content:
-    header = stream.read(_HEADER_BYTES)
-    if len(header) < _HEADER_BYTES:
-        # The process died while it created the file; nothing in it was acknowledged.
-        return Content([], digest="", good_bytes=0, damaged=0)
-    if not header.startswith(_MAGIC):
-        raise SealError("not a segment")
-    context = identity.context(sequence)
-    wrapped = header[len(_MAGIC) :]
-    seal = Seal(sealing.unwrap_segment_key(identity.master_key, wrapped, context), context)
+def _read_frames(data: mmap.mmap, seal: Seal) -> Content:
     records: list[bytes] = []
     digest = hashlib.sha256()
-    damaged = suspect = 0
-    good_bytes = _HEADER_BYTES
-    for number, sealed in enumerate(_frames(stream)):
-        try:
-            records.append(seal.open(number, sealed))
-        except SealError:
-            suspect += 1
-        else:
-            # Frames that failed before one that opens are corruption, not a tail.
-            damaged, suspect = damaged + suspect, 0
-            digest.update(sealed[-sealing.TAG_BYTES :])
-            good_bytes = stream.tell()
+    damaged = expected = 0
+    good_bytes = offset = _HEADER_BYTES
+    # After damage the next mark is looked for: it costs the frame, not those behind it.
+    while 0 <= (offset := data.find(_MARK, offset)) <= len(data) - _PREFIX.size:
+        _, number, length = _PREFIX.unpack_from(data, offset)
+        start, end = offset + _PREFIX.size, offset + _PREFIX.size + length
+        record = None
+        if expected <= number and end <= len(data):
+            with contextlib.suppress(SealError):
+                record = seal.open(number, data[start:end])
+        if record is None:
+            offset += len(_MARK)
+            continue
+        records.append(record)
+        digest.update(data[end - sealing.TAG_BYTES : end])
+        # Numbers that were passed over, and then one that opens: corruption, not a torn tail.
+        damaged += number - expected
+        expected = number + 1
+        good_bytes = offset = end
     return Content(records, digest.hexdigest()[:32], good_bytes, damaged)
-
-
-def _frames(stream: BinaryIO) -> Iterator[bytes]:
-    while len(prefix := stream.read(_LENGTH.size)) == _LENGTH.size:
-        (length,) = _LENGTH.unpack(prefix)
-        sealed = stream.read(length)
-        if len(sealed) < length or length < sealing.TAG_BYTES:
-            return
-        yield sealed
 
 
 def destroy_segment(path: Path) -> None:
@@ -185,34 +190,8 @@ def destroy_segment(path: Path) -> None:
     descriptor = os.open(path, os.O_WRONLY)
     try:
         os.pwrite(descriptor, bytes(_HEADER_BYTES), 0)
+        # Before the name goes: the page of a deleted file need never be written.
+        os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
     path.unlink()
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the directory's entries durable.
-
-    Raises:
-        OSError: It cannot be opened or synced.
-    """
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_all(descriptor: int, buffers: Sequence[bytes]) -> None:
-    """Write all buffers, one after the other, without joining them first.
-
-    Raises:
-        OSError: A write failed; some of it may have been written.
-    """
-    for first in range(0, len(buffers), _BUFFERS_A_WRITE):
-        some = buffers[first : first + _BUFFERS_A_WRITE]
-        written = os.writev(descriptor, some)
-        if written < sum(map(len, some)):
-            rest = memoryview(b"".join(some))[written:]
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]

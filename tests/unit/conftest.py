@@ -51,7 +51,7 @@ class MemoryEngine:
 
 @pytest.fixture(scope="session")
 def memory_engine() -> Iterator[MemoryEngine]:
-    """Run one engine in memory for all unit tests; the schema and an inbox are in it."""
+    """Run one engine in memory for all unit tests; the schema is in it."""
     engine = MemoryEngine()
     yield engine
     engine.close()

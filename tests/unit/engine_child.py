@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from otel_apinalytics.store.engine import Engine, EngineError
-from otel_apinalytics.store.inbox import prepare_inbox
+from otel_apinalytics.store.engine import RECORDS, Engine, EngineError
+from otel_apinalytics.store.loads import Loads
 from otel_apinalytics.store.schema import migrate
+from otel_apinalytics.wire.log_pb2 import LogRecord
 
 
 def main() -> None:
     """Answer until the input ends."""
     engine = Engine("chdb://memory")
     migrate(engine)
-    inbox = prepare_inbox(engine)
-    # Has the columns of an inbox, and keeps what is loaded.
-    engine.command(f"CREATE TABLE records AS {inbox.table} ENGINE = Memory")
+    # Has the columns of a record, and keeps what is loaded.
+    (any_statement,) = Loads().for_payloads([])
+    columns = tuple(field.name for field in LogRecord.DESCRIPTOR.fields)
+    load = replace(
+        any_statement, table="records", columns=columns, select=f"SELECT * FROM {RECORDS}"
+    )
+    engine.command(f"CREATE TABLE records ({load.structure}) ENGINE = Memory")
 
     def answer(request: dict[str, Any]) -> list[list[Any]]:
         if "query" in request:
@@ -32,13 +38,7 @@ def main() -> None:
             engine.command(request["command"])
             return []
         engine.command("TRUNCATE TABLE records")
-        engine.load(
-            "records",
-            Path(request["load"]),
-            schema=inbox.schema,
-            message=inbox.message,
-            token=request["load"],
-        )
+        engine.load(load, Path(request["load"]), token=request["load"])
         return []
 
     for line in sys.stdin:

@@ -328,7 +328,6 @@ def test_a_segment_that_cannot_be_created_is_no_end(
     assert on_disk(tmp_path, identity) == [[b"taken"]]
 
 
-@pytest.mark.xfail(reason="setting the result of a canceled future ends the writer's thread")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_caller_that_gave_up_does_not_stop_the_log(
     tmp_path: Path, identity: LogIdentity, open_log: OpenLog

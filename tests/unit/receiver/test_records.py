@@ -17,7 +17,14 @@ from otel_apinalytics.receiver.records import (
     spans_record,
     varint,
 )
-from otel_apinalytics.wire.log_pb2 import Event, EventBatch, LogHeader, LogRecord, TraceRequest
+from otel_apinalytics.wire.log_pb2 import (
+    PAYLOAD_REJECTED,
+    Event,
+    EventBatch,
+    LogHeader,
+    LogRecord,
+    TraceRequest,
+)
 
 HEADER_FIELDS = [field.name for field in LogHeader.DESCRIPTOR.fields]
 
@@ -98,6 +105,7 @@ def test_a_rejected_record_keeps_the_header_only(
     assert not record.HasField("traces")
     assert not record.HasField("events")
     header.reject_reason = "undecodable"
+    header.payload = PAYLOAD_REJECTED
     assert_header(record, header)
 
 
