@@ -62,9 +62,8 @@ PARTITION BY toYYYYMMDD(timestamp)
 ORDER BY (application, hour, locality, event_id)
 SETTINGS
     non_replicated_deduplication_window = 10000,
-    -- Ten parts and more at once: a row is written again less often.
+    -- Ten parts and more at once, so that a row is written again less often.
     merge_selector_base = 10,
-    enable_vertical_merge_algorithm = 0,
     min_age_to_force_merge_seconds = 60,
     min_age_to_force_merge_on_partition_only = 1;
 
