@@ -79,15 +79,22 @@ def events_select(records: str) -> str:
         records: As for `spans_select`.
     """
     events = f"SELECT {_RECORD}, arrayJoin({_item('events', 'events')}) AS event FROM {records}"
-    sent = f"SELECT {_RECORD}, {_EVENT_COLUMNS} FROM ({events})"
+    sent = f"SELECT {_RECORD}, {_EVENT_COLUMNS}, {_EVENT_TEXTS} FROM ({events})"
+    found = (
+        f"SELECT *, {t.method.sql('sent_method')} AS found_method, "
+        f"{t.path.sql('sent_url')} AS found_path, {t.query.sql('sent_url')} AS found_query "
+        f"FROM ({sent})"
+    )
     checks = (
         (f"sent_timestamp_us > {_LATEST_US} OR sent_timestamp_us < 0", rules.TIME_OUT_OF_RANGE),
     )
-    return _select(_event_fields(), checks, sent)
+    return _select(_event_fields(), checks, found)
 
 
 def _select(fields: dict[str, str], checks: _Checks, source: str) -> str:
     """Return the projection on `NORMALIZED_COLUMNS`; the first check that holds is the reason.
+
+    The source has the columns `found_path` and `found_query` besides those that the fields need.
 
     The checks are bits of a number that picks outcome and reason from a constant array: a chain of
     conditions over text costs the engine several times as much, to analyze and to run.
@@ -101,12 +108,17 @@ def _select(fields: dict[str, str], checks: _Checks, source: str) -> str:
         "application": "application",
         "received_at": _time(received_us),
         **fields,
-        "outcome": _pick(rules.STORED, [_outcome(reason) for _, reason in checks], mask),
-        "reason": _pick("", [reason for _, reason in checks], mask),
+        "outcome": _pick(
+            rules.STORED, [_outcome(reason) for _, reason in checks], f"({mask} AS mask)"
+        ),
+        "reason": _pick("", [reason for _, reason in checks], "mask"),
         "version": f"bitOr(bitShiftLeft(toUInt64({rules.RULES_VERSION}), 51), {received_us})",
     }
     projection = ", ".join(f"{fields[name]} AS {name}" for name in NORMALIZED_COLUMNS)
-    return f"SELECT {projection} FROM ({source})"
+    redacted = t.redacted_query.sql("found_query")
+    query = f"if(found_query IS NULL, '', concat('?', {redacted}))"
+    whole_url = f"concat(ifNull(found_path, ''), {query}) AS whole_url"
+    return f"SELECT {projection} FROM (SELECT *, {whole_url} FROM ({source}))"
 
 
 # ---- spans ----
@@ -140,11 +152,9 @@ def _attributes(attributes: str) -> str:
     # Of an array, the first element: captured headers are arrays of one.
     first = text(*(_item("items[1]", name) for name in scalars))
     any_text = f"coalesce({text('s', 'i', 'd', 'b')}, {first})"
-    return (
-        f"{_item(attributes, 'key')} AS keys, "
-        f"arrayMap((s, i, d, b, items) -> if({t.is_missing_sql(any_text)}, NULL, {any_text}), "
-        f"{', '.join(arguments)}) AS texts"
-    )
+    texts = f"arrayMap((s, i, d, b, items) -> {any_text}, {', '.join(arguments)})"
+    present = f"arrayMap(text -> if({t.is_missing_sql('text')}, NULL, text), {texts})"
+    return f"{_item(attributes, 'key')} AS keys, {present} AS texts"
 
 
 def _picked(table: tuple[Rule, ...]) -> str:
@@ -173,32 +183,20 @@ def _found(table: tuple[Rule, ...]) -> str:
     columns = []
     for rule in table:
         raw = [_raw(rule, number) for number in range(len(rule.sources))]
-        usable = [
-            source.transform.sql(name) for source, name in zip(rule.sources, raw, strict=True)
-        ]
-        columns.append(f"{_first(usable, usable, 'NULL')} AS found_{rule.target}")
+        # Unlike coalesce, multiIf evaluates a later value only for the rows that need it.
+        values = "".join(
+            f"({source.transform.sql(name)} AS {name}_usable) IS NOT NULL, {name}_usable, "
+            for source, name in zip(rule.sources, raw, strict=True)
+        )
+        columns.append(f"multiIf({values}NULL) AS found_{rule.target}")
         if rule.named_by:
-            names = [f"{name}_name" for name in raw]
-            columns.append(f"{_first(usable, names, _NOTHING)} AS found_{rule.named_by}")
+            names = "".join(f"{name}_usable IS NOT NULL, {name}_name, " for name in raw)
+            columns.append(f"multiIf({names}'') AS found_{rule.named_by}")
     return ", ".join(columns)
-
-
-_NOTHING = "''"
 
 
 def _raw(rule: Rule, number: int) -> str:
     return f"raw_{rule.target}_{number}"
-
-
-def _first(conditions: list[str], values: list[str], otherwise: str) -> str:
-    # Unlike coalesce, multiIf evaluates a later value only for the rows that need it.
-    branches = ", ".join(
-        f"{condition} IS NOT NULL, {value}"
-        for condition, value in zip(conditions, values, strict=True)
-    )
-    if len(values) == 1 and otherwise == "NULL":
-        return values[0]
-    return f"multiIf({branches}, {otherwise})"
 
 
 def _span_fields() -> dict[str, str]:
@@ -210,7 +208,7 @@ def _span_fields() -> dict[str, str]:
         "consumer_id": _text("found_consumer_id"),
         "consumer_source": "found_consumer_source",
         "method": _text("found_method"),
-        "url": _url("found_path", "found_query"),
+        "url": _text(t.bounded_url.sql("whole_url")),
         "function": _function("found_named_function", "found_method", "found_route"),
         "route": _text("found_route"),
         "response_us": (
@@ -252,10 +250,14 @@ _EVENT_COLUMNS = ", ".join(
     f"tupleElement(event, '{name}') AS sent_{name}"
     for name in (
         "event_id", "trace_id", "span_id", "parent_span_id", "timestamp_us", "response_us",
-        "status_code", "consumer_id", "method", "url", "function", "route", "direction", "service",
-        "host", "is_error",
+        "status_code", "consumer_id", "direction", "service", "host", "is_error",
     )
 )  # fmt: skip
+# Those that transforms take: null where they were not sent.
+_EVENT_TEXTS = ", ".join(
+    f"nullIf(tupleElement(event, '{name}'), '') AS sent_{name}"
+    for name in ("method", "url", "function", "route")
+)
 
 
 def _event_fields() -> dict[str, str]:
@@ -263,16 +265,14 @@ def _event_fields() -> dict[str, str]:
         (_is_invalid_id("sent_trace_id", 16), _is_invalid_id("sent_span_id", 8))
     )
     hashed = _event_id("sent_trace_id", "sent_span_id")
-    url, method, route = (f"nullIf(sent_{name}, '')" for name in ("url", "method", "route"))
-    method = t.method.sql(method)
     return {
         "timestamp": _time("sent_timestamp_us"),
         "consumer_id": "sent_consumer_id",
         "consumer_source": f"if(sent_consumer_id = '', '', '{rules.SOURCE_EVENT}')",
-        "method": _text(method),
-        "url": _url(t.path.sql(url), t.query.sql(url)),
-        "function": _function("nullIf(sent_function, '')", method, route),
-        "route": "sent_route",
+        "method": _text("found_method"),
+        "url": _text(t.bounded_url.sql("whole_url")),
+        "function": _function("sent_function", "found_method", "sent_route"),
+        "route": _text("sent_route"),
         "response_us": "sent_response_us",
         "status_code": "toUInt16(sent_status_code)",
         "is_error": _is_error("sent_status_code", "sent_is_error"),
@@ -283,7 +283,7 @@ def _event_fields() -> dict[str, str]:
         "trace_id": _fixed("sent_trace_id", 16),
         "span_id": _fixed("sent_span_id", 8),
         "parent_span_id": _fixed("sent_parent_span_id", 8),
-        "locality": _locality("sent_service", "sent_function"),
+        "locality": _locality("sent_service", "ifNull(sent_function, '')"),
     }
 
 
@@ -326,12 +326,6 @@ def _event_id(trace_id: str, span_id: str) -> str:
 
 def _locality(service: str, name: str) -> str:
     return f"toUInt32(cityHash64({service}, {name}))"
-
-
-def _url(path: str, query: str) -> str:
-    redacted = t.redacted_query.sql(query)
-    url = f"concat(ifNull({path}, ''), if({query} IS NULL, '', concat('?', {redacted})))"
-    return _text(t.bounded_url.sql(url))
 
 
 def _function(named: str, method: str, route: str) -> str:
