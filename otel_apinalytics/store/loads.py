@@ -49,14 +49,15 @@ class Loads:
             payloads: Values of `LogHeader.payload`.
         """
         found = set(payloads)
-        statements = []
+        # Before what became of it: the ledger may show more received than stored, never less.
+        statements = [self._received]
         if log_pb2.PAYLOAD_TRACES in found:
             statements.append(self._traces)
         if log_pb2.PAYLOAD_EVENTS in found:
             statements.append(self._events)
         if log_pb2.PAYLOAD_REJECTED in found:
             statements += self._rejected
-        return [*statements, self._received]
+        return statements
 
 
 def _ledger(outcome: str) -> str:

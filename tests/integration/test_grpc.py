@@ -80,13 +80,7 @@ def test_what_is_no_call_is_filtered_and_in_the_ledger(client: Client, service: 
     assert partial.rejected_spans == 2
     assert "1 spans with an invalid trace id" in partial.error_message
     assert "1 spans with an invalid span id" in partial.error_message
-    visible(client, consumer, 1)
-    rows = service.engine.query(
-        "SELECT outcome, reason, spans FROM ledger FINAL WHERE record_id IN "
-        "(SELECT record_id FROM rejected WHERE consumer_id = %(consumer)s) ORDER BY ALL",
-        {"consumer": consumer},
-    ).rows
-    assert rows == [
+    expected = [
         ("filtered", "kind_not_server_or_client", 1),
         ("filtered", "without_http", 1),
         ("received", "", 6),
@@ -95,6 +89,14 @@ def test_what_is_no_call_is_filtered_and_in_the_ledger(client: Client, service: 
         ("rejected", "time_out_of_range", 1),
         ("stored", "", 1),
     ]
+    ledger = (
+        "SELECT outcome, reason, spans FROM ledger FINAL WHERE record_id IN "
+        "(SELECT record_id FROM rejected WHERE consumer_id = %(consumer)s) ORDER BY ALL"
+    )
+    wait_for(
+        lambda: service.engine.query(ledger, {"consumer": consumer}).rows,
+        until=lambda rows: rows == expected,
+    )
 
 
 def test_an_empty_request_succeeds(client: Client) -> None:
