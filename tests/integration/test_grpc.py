@@ -15,7 +15,7 @@ from otel_apinalytics.errors import RetryableError
 from otel_apinalytics.receiver.log import RequestLog
 from otel_apinalytics.service import Service
 from tests.support.clients import READ_KEY, WRITE_KEY, Client
-from tests.support.otlp import CALL, INTERNAL, make_request, make_span
+from tests.support.otlp import CALL, INTERNAL, key_values, make_request, make_span
 from tests.support.waiting import wait_for
 
 
@@ -178,3 +178,27 @@ def test_a_bug_of_ours_is_retryable(client: Client, monkeypatch: pytest.MonkeyPa
         client.export(make_request(make_span()))
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
     assert refused.value.details() == "internal error"
+
+
+def test_a_record_that_the_engine_refuses_costs_itself(client: Client, service: Service) -> None:
+    """The door reads no attribute; what is malformed in one is found by the engine."""
+    consumer = f"c-{uuid.uuid4()}"
+    attribute = key_values({"marker": consumer})[0].SerializeToString()
+    body = make_request(make_span({**CALL, "marker": consumer}), make_span())
+    assert attribute in body
+    # The key claims to be longer than the attribute.
+    malformed = body.replace(attribute, attribute[:1] + b"\x7f" + attribute[2:])
+    with client.exporter() as call:
+        metadata = (("x-auth-key", WRITE_KEY),)
+        good = [make_request(make_span({**CALL, "enduser.id": consumer})) for _ in range(4)]
+        for request in [*good[:2], malformed, *good[2:]]:
+            call(request, metadata=metadata)
+    visible(client, consumer, 4)
+    undecodable = (
+        "SELECT outcome, spans FROM ledger FINAL WHERE record_id IN "
+        "(SELECT record_id FROM rejected WHERE reason = 'undecodable') ORDER BY outcome"
+    )
+    rows = wait_for(lambda: service.engine.query(undecodable).rows, until=lambda r: len(r) == 2)
+    assert rows == [("received", 2), ("rejected", 2)]
+    groups = client.groups({"include": f"consumer_id:{consumer}", "group": "consumer_id"})
+    assert [value for _, value in groups[consumer]] == [4]
