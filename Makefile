@@ -36,6 +36,7 @@ test: setup
 	$(BIN)/pytest $(ARGS)
 
 bench: setup
+	$(BIN)/python -m benchmarks.parts
 	$(BIN)/python -m benchmarks.ingest $(ARGS)
 
 demo: setup
@@ -57,4 +58,4 @@ lock: setup
 		--output-file constraints.txt
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis __cache__

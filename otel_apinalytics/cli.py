@@ -72,7 +72,14 @@ def demo(
     """Serve, run an instrumented API, send it traffic, and ask the first questions."""
     from otel_apinalytics.demo.run import run_demo
 
-    if not run_demo(once=once, seconds=seconds, data_dir=data_dir, grpc=grpc, http=http):
+    # SIGTERM takes the same way out as Ctrl-C: the API is ended, the data are removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        counted = run_demo(once=once, seconds=seconds, data_dir=data_dir, grpc=grpc, http=http)
+    except KeyboardInterrupt:
+        typer.echo("stopped")
+        return
+    if not counted:
         raise typer.Exit(1)
 
 

@@ -28,7 +28,16 @@ class AuthenticationError(ApinalyticsError):
 
 
 class PermissionDeniedError(ApinalyticsError):
-    """The key is known but may not do what was asked."""
+    """The key is known but may not do what was asked.
+
+    Args:
+        message: Why, in one sentence.
+        application: The key's application.
+    """
+
+    def __init__(self, message: str, application: str) -> None:
+        super().__init__(message)
+        self.application = application
 
 
 class InvalidRequestError(ApinalyticsError):
@@ -63,7 +72,7 @@ class RequestTooLargeError(InvalidRequestError):
 
 
 class RetryableError(ApinalyticsError):
-    """The request could not be taken now; nothing of it was kept.
+    """The request could not be taken now. As a rule nothing of it was kept.
 
     Args:
         message: Why, in one sentence.

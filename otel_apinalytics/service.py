@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
 import os
@@ -16,6 +15,7 @@ from typing import IO, Any
 
 import uvicorn
 
+from otel_apinalytics.addresses import resolve
 from otel_apinalytics.api.app import AppParts, create_app
 from otel_apinalytics.errors import ConfigError
 from otel_apinalytics.receiver.admission import Admission, Refusal
@@ -38,7 +38,9 @@ _BACKLOG = 1024
 class Service:
     """One running service. `start` and `stop` are called by one thread.
 
-    What can fail does so in the constructor, before anything is accepted: ports are bound first.
+    What can fail does so in the constructor, before anything is accepted or keys are made. The
+    process works in the data directory from then on: the engine writes a cache of schemas to where
+    it works.
 
     Args:
         settings: What to start with.
@@ -51,21 +53,23 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self._ready = threading.Event()
         self._http_sockets = _bind(settings.http)
+        data_dir = settings.data_dir.absolute()
+        secret_file = (settings.secret_key_file or data_dir / "secret.key").absolute()
         try:
-            self._lock_file = _lock_data_directory(settings.data_dir)
-            self.engine = Engine(settings.store_dsn)
-            try:
-                migrate(self.engine)
-                keys = KeyRing(self.engine)
-                self.first_keys = keys.ensure_application(settings.application_id, _given(settings))
-            except EngineError as error:
-                raise ConfigError(f"cannot prepare the store: {error}") from error
-            log_directory = settings.data_dir / "log"
-            secret_file = settings.secret_key_file or settings.data_dir / "secret.key"
+            self._lock_file = _lock_data_directory(data_dir)
+            log_directory = data_dir / "log"
             try:
                 identity = open_log_directory(log_directory, read_or_create_master_key(secret_file))
             except OSError as error:
                 raise ConfigError(f"cannot use {log_directory}: {error.strerror}") from error
+            store_dsn = settings.store_dsn
+            os.chdir(data_dir)
+            self.engine = Engine(store_dsn)
+            try:
+                migrate(self.engine)
+                keys = KeyRing(self.engine)
+            except EngineError as error:
+                raise ConfigError(f"cannot prepare the store: {error}") from error
             # What an earlier process acknowledged and did not load.
             self._earlier = find_segments(log_directory)
             self._loader = Loader(
@@ -75,6 +79,11 @@ class Service:
             self._log = RequestLog(log_directory, identity, self._loader.submit, limits)
             admission = Admission(keys, self._log)
             self._grpc = GrpcServer(admission, settings.grpc, settings.max_request_bytes)
+            try:
+                # Last: keys that are made are shown only once, by whoever gets this object.
+                self.first_keys = keys.ensure_application(settings.application_id, _given(settings))
+            except EngineError as error:
+                raise ConfigError(f"cannot write to the store: {error}") from error
         except BaseException:
             _close_all(self._http_sockets)
             raise
@@ -117,6 +126,8 @@ class Service:
         self._http_thread.start()
         while not self._http.started and self._http_thread.is_alive():
             time.sleep(0.01)
+        if not self._http.started:
+            raise ConfigError(f"HTTP could not be started on {self.http_address}")
         self._ready.set()
 
     def stop(self) -> None:
@@ -171,32 +182,18 @@ def _as_json(refusal: Refusal | None) -> dict[str, Any] | None:
 
 def _bind(address: str) -> list[socket.socket]:
     """Return a listening socket for each address that the host name stands for, on one port."""
-    host, _, port_text = address.rpartition(":")
-    try:
-        port = int(port_text)
-        found = socket.getaddrinfo(host.strip("[]") or None, port, type=socket.SOCK_STREAM)
-    except (OSError, ValueError, OverflowError) as error:
-        raise ConfigError(f"cannot listen on {address!r}: not host:port") from error
     bound: list[socket.socket] = []
     try:
-        for family, kind, protocol, _, target in found:
-            # Port 0 is chosen once, by the first.
-            chosen = bound[0].getsockname()[1] if bound else port
-            listener = socket.socket(family, kind, protocol)
+        for found in resolve(address):
+            listener = socket.socket(found.family, socket.SOCK_STREAM)
             bound.append(listener)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
+            if found.family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                listener.bind((target[0], chosen, *target[2:]))
-            except OSError as error:
-                # The name stands for an IPv6 address too, and the machine has no IPv6.
-                if error.errno != errno.EADDRNOTAVAIL or len(found) == 1:
-                    raise
-                bound.remove(listener)
-                listener.close()
-            else:
-                listener.listen(_BACKLOG)
+            # Port 0 is chosen once, by the first.
+            port = bound[0].getsockname()[1] if len(bound) > 1 else found.port
+            listener.bind((found.host, port))
+            listener.listen(_BACKLOG)
     except OSError as error:
         _close_all(bound)
         raise ConfigError(f"cannot listen on {address} for HTTP: {error.strerror}") from error

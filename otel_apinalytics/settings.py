@@ -100,7 +100,7 @@ def read_settings(arguments: Mapping[str, Any], config: Path | None = None) -> S
         return _Settings(**given)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read the settings file {config}: {error}") from error
 
 

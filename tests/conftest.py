@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -34,10 +35,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         "grpc": "localhost:0",
         "http": "localhost:0",
     }
+    # A service works in its data directory; it owns its process, other than here.
+    here = Path.cwd()
     running = Service(read_settings(arguments))
     running.start()
     yield running
     running.stop()
+    os.chdir(here)
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,7 @@ def router(
     @routes.get("/status/")
     def status(key: ReadKey) -> JSONResponse:
         """Say what arrived within the last day and what became of it."""
-        found = run_status(engine, key.application)
+        found = run_status(engine, key.application, query_timeout_s)
         return JSONResponse(
             {
                 "application": key.application,

@@ -143,9 +143,8 @@ def run_demo(*, once: bool, seconds: float, data_dir: Path | None, grpc: str, ht
             console.print(f"\nStill serving. Open [bold]http://{service.http_address}/[/]")
             console.print(f"with the read key {keys[Scope.READ]}", highlight=False)
             console.print("Ctrl-C stops.")
-            with contextlib.suppress(KeyboardInterrupt):
-                while True:
-                    time.sleep(3600)
+            while True:
+                time.sleep(3600)
         console.print("Stopping …")
     return ok
 
@@ -153,6 +152,7 @@ def run_demo(*, once: bool, seconds: float, data_dir: Path | None, grpc: str, ht
 def _settings(keys: Mapping[Scope, str], directory: Path, grpc: str, http: str) -> Settings:
     arguments = {
         "data_dir": directory,
+        "store": f"chdb://{directory.absolute() / 'db'}",
         "grpc": grpc,
         "http": http,
         "application_id": "demo",
@@ -161,13 +161,24 @@ def _settings(keys: Mapping[Scope, str], directory: Path, grpc: str, http: str) 
     return read_settings(arguments)
 
 
+def _clean_environment() -> dict[str, str]:
+    """Return the environment without what would send the demo's spans elsewhere."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("OTEL_") and not name.lower().endswith("_proxy")
+    }
+
+
 @contextlib.contextmanager
 def _api(environment: dict[str, str]) -> Iterator[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "otel_apinalytics.demo.api"],
         stdout=subprocess.PIPE,
-        env={**os.environ, **environment},
+        env=_clean_environment() | environment,
         text=True,
+        # Ctrl-C is for us; we end it, after its last spans.
+        start_new_session=True,
     )
     try:
         assert process.stdout is not None  # noqa: S101 - for the type checker

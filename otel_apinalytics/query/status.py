@@ -24,8 +24,8 @@ class Status:
     outcomes: Mapping[str, Mapping[str, int]]
 
 
-def run_status(engine: Engine, application: str) -> Status:
-    """Ask the ledger.
+def run_status(engine: Engine, application: str, timeout_s: float) -> Status:
+    """Ask the ledger, for at most `timeout_s` seconds.
 
     Raises:
         RetryableError: The store is not available.
@@ -34,7 +34,7 @@ def run_status(engine: Engine, application: str) -> Status:
         rows = engine.query(
             "SELECT outcome, reason, sum(spans), max(minute) FROM ledger FINAL "
             "WHERE application = %(application)s AND minute > now() - INTERVAL 1 DAY "
-            "GROUP BY outcome, reason",
+            f"GROUP BY outcome, reason SETTINGS max_execution_time = {timeout_s}",
             {"application": application},
         ).rows
     except EngineError as error:

@@ -80,8 +80,11 @@ class Admission:
         """
         try:
             return self._keys.authenticate(application, secret, Scope.WRITE)
-        except (AuthenticationError, PermissionDeniedError) as error:
+        except AuthenticationError as error:
             self.refused(transport, error, None)
+            raise
+        except PermissionDeniedError as error:
+            self.refused(transport, error, error.application)
             raise
 
     def admit_spans(self, key: Key, body: bytes, transport: str) -> Admitted:
@@ -111,9 +114,8 @@ class Admission:
         header = new_header(key.application, key.key_id, transport, count)
         return Admitted(self._log.append(events_record(header, batch)), counts)
 
-    def refused(self, transport: str, error: ApinalyticsError, key: Key | None) -> None:
+    def refused(self, transport: str, error: ApinalyticsError, application: str | None) -> None:
         """Remember a refusal, for whoever wonders why there is no data."""
-        application = key.application if key else None
         refusal = Refusal(datetime.now(timezone.utc), transport, str(error), application)
         with self._lock:
             self._refusals.append(refusal)

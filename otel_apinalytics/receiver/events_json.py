@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from typing import Annotated, Any, Literal, NoReturn
 
 import msgspec
@@ -15,8 +16,10 @@ from otel_apinalytics.wire.log_pb2 import Event, EventBatch
 
 MAX_EVENTS = 65_536
 
-# Later than any clock that is merely wrong; the engine decides against the receive time.
-_MAX_TIMESTAMP_S = 4_102_444_800
+# An event may lie a day ahead of this clock, as a span may: clocks differ.
+_DAY_S = 24 * 3600
+# Where the store's time type ends; 32 bits of seconds.
+_MAX_TIMESTAMP_S = 4_294_967_295
 _EVENT_FIELDS = tuple(field for field in FIELDS if field.in_event)
 _WHERE = re.compile(r"\s*- at `\$(?:\[(?P<index>\d+)\])?(?:\.(?P<field>\w+))?`$")
 _NAMED_FIELD = re.compile(r"(?:unknown|missing required) field `(.*)`")
@@ -46,7 +49,9 @@ _SentEvent = msgspec.defstruct(
         if field.required
         else (field.name, _json_type(field) | None, None)
         for field in _EVENT_FIELDS
-    ],
+    ]
+    # The Go client of 2014 always sends it, as null: it never got a meaning.
+    + [("data", dict[str, str] | None, None)],
     forbid_unknown_fields=True,
 )
 # mypy takes a class that is made at run time for a variable.
@@ -61,7 +66,7 @@ def encode_events(body: bytes) -> tuple[bytes, int]:
             valid; the error then names its index, the field, and what is allowed.
     """
     try:
-        events = _DECODER.decode(body)
+        events: list[Any] = _DECODER.decode(body)
     except msgspec.ValidationError as error:
         _raise_invalid(body, str(error))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -70,6 +75,16 @@ def encode_events(body: bytes) -> tuple[bytes, int]:
         raise InvalidRequestError(
             f"the request has {len(events)} events; at most {MAX_EVENTS} are allowed in one"
         )
+    latest_s = time.time() + _DAY_S
+    for index, event in enumerate(events):
+        if event.timestamp > latest_s:
+            raise InvalidRequestError(
+                f"event {index}: field 'timestamp': more than a day ahead",
+                index=index,
+                parameter="timestamp",
+                value=str(event.timestamp),
+                allowed=f"epoch seconds up to {latest_s:.0f}, a day from now",
+            )
     try:
         batch = EventBatch(events=[_encode(event) for event in events])
         return batch.SerializeToString(), len(events)
@@ -81,7 +96,7 @@ def _encode(event: Any) -> Event:
     values = {
         name: value
         for name in event.__struct_fields__
-        if name != "timestamp" and (value := getattr(event, name)) is not None
+        if name not in ("timestamp", "data") and (value := getattr(event, name)) is not None
     }
     for name in ("trace_id", "span_id", "parent_span_id"):
         if name in values:

@@ -21,6 +21,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from otel_apinalytics.addresses import resolve
 from otel_apinalytics.errors import (
     AuthenticationError,
     ConfigError,
@@ -71,12 +72,16 @@ class GrpcServer:
         handler = grpc.unary_unary_rpc_method_handler(self._export)
         service = grpc.method_handlers_generic_handler(SERVICE, {"Export": handler})
         self._server.add_generic_rpc_handlers((service,))
-        try:
-            self.port: int = self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise ConfigError(
-                f"cannot listen on {address} for OTLP/gRPC: is the port taken?"
-            ) from error
+        self.port = 0
+        for found in resolve(address):
+            host = f"[{found.host}]" if ":" in found.host else found.host
+            try:
+                # Port 0 is chosen once, by the first.
+                self.port = self._server.add_insecure_port(f"{host}:{self.port or found.port}")
+            except RuntimeError as error:
+                raise ConfigError(
+                    f"cannot listen on {address} for OTLP/gRPC: the port is taken on {host}"
+                ) from error
 
     def start(self) -> None:
         """Start to accept calls."""
@@ -93,19 +98,22 @@ class GrpcServer:
             key = self._admission.authenticate(*read_credentials(metadata), TRANSPORT)
             admitted = self._admission.admit_spans(key, body, TRANSPORT)
             if admitted.durable is not None:
-                admitted.durable.result(_DURABLE_TIMEOUT_S)
+                try:
+                    admitted.durable.result(_DURABLE_TIMEOUT_S)
+                except FutureTimeoutError:
+                    # Kept only if it is being written at this moment.
+                    admitted.durable.cancel()
+                    raise RetryableError("the request log is too slow now") from None
             return response_body(admitted.counts)
         except AuthenticationError as error:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
         except PermissionDeniedError as error:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         except InvalidRequestError as error:
-            self._admission.refused(TRANSPORT, error, key)
+            self._admission.refused(TRANSPORT, error, key.application if key else None)
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except RetryableError as error:
             self._abort_retryable(context, error, key)
-        except FutureTimeoutError:
-            self._abort_retryable(context, RetryableError("the request log is too slow now"), key)
         except Exception:
             # Without this a bug would become UNKNOWN, on which a client drops.
             _logger.exception("export failed")
@@ -113,7 +121,7 @@ class GrpcServer:
         raise AssertionError("abort returns never")
 
     def _abort_retryable(self, context: Any, error: RetryableError, key: Key | None) -> None:
-        self._admission.refused(TRANSPORT, error, key)
+        self._admission.refused(TRANSPORT, error, key.application if key else None)
         delay = Duration()
         delay.FromMilliseconds(round(error.retry_after_s * 1000))
         retry_info = RetryInfo(retry_delay=delay)

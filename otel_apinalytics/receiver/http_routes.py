@@ -35,14 +35,15 @@ def ingest_routes(admission: Admission, max_request_bytes: int) -> list[Route]:
             body = await _read_body(request, max_request_bytes)
             admitted = await run_in_threadpool(admission.admit_events, key, body, TRANSPORT)
             if admitted.durable is not None:
+                # On time-out this cancels the future: kept only if it is being written right now.
                 durable = asyncio.wrap_future(admitted.durable)
-                await asyncio.wait_for(asyncio.shield(durable), _DURABLE_TIMEOUT_S)
+                await asyncio.wait_for(durable, _DURABLE_TIMEOUT_S)
         except asyncio.TimeoutError:
             error = RetryableError("the request log is too slow now")
-            admission.refused(TRANSPORT, error, key)
+            admission.refused(TRANSPORT, error, key.application)
             raise error from None
         except (InvalidRequestError, RetryableError) as error:
-            admission.refused(TRANSPORT, error, key)
+            admission.refused(TRANSPORT, error, key.application)
             raise
         return JSONResponse({"received": admitted.counts.spans})
 

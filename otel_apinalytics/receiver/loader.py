@@ -37,7 +37,7 @@ _logger = logging.getLogger(__name__)
 
 # A segment during whose load the process died this often is set aside, so that the service starts.
 _MAX_ATTEMPTS = 5
-_TRIES = 3
+_MIN_BACKOFF_S = 0.25
 _MAX_BACKOFF_S = 10.0
 _CHECKPOINT_INTERVAL_S = 1.0
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -47,6 +47,12 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 class _Loaded:
     segment: SealedSegment
     keep: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    rejected: int
+    load_s: float
 
 
 class Loader:
@@ -104,81 +110,94 @@ class Loader:
 
     def _run(self) -> None:
         while (segment := self._queue.get()) is not None:
-            started = time.monotonic()
             try:
-                left = self._load_segment(segment)
+                load_s = self._load_segment(segment)
             except Exception:
                 # Ours to mend; until then the segment stays, and the next ones are loaded.
                 _logger.exception("%s could not be loaded", segment.path)
                 continue
-            if left:
-                self._on_released(segment.size, time.monotonic() - started)
+            if load_s is not None:
+                self._on_released(segment.size, load_s)
         self._loaded.put(None)
 
-    def _load_segment(self, segment: SealedSegment) -> bool:
-        """Load a segment; return whether it left the queue, or stays for the next start."""
+    def _load_segment(self, segment: SealedSegment) -> float | None:
+        """Load a segment; return the load's seconds, or None if it stays for the next start."""
         marks = _Attempts(segment.path)
         if marks.count() >= _MAX_ATTEMPTS:
             _logger.error("%s ended the process %d times", segment.path, marks.count())
             self._set_aside(segment)
-            return True
+            return 0.0
         try:
             content = read_segment(segment.path, segment.sequence, self._identity)
         except (OSError, SealError) as error:
             _logger.error("%s cannot be read: %s", segment.path, error)
             self._set_aside(segment)
-            return True
-        if content.damaged:
-            _logger.error("%s: %d records are damaged", segment.path, content.damaged)
+            return 0.0
+        # A tail is torn only where the process died while it wrote.
+        is_damaged = content.damaged > 0 or (segment.is_whole and content.torn_bytes > 0)
+        if is_damaged:
+            _logger.error(
+                "%s is damaged: %d records are lost, %d bytes at its end",
+                segment.path,
+                content.damaged,
+                content.torn_bytes,
+            )
         marks.add()
-        loaded = self._load_patiently(content.records, self._token(segment, content))
+        result = self._load_patiently(content.records, self._token(segment, content))
         marks.clear()
-        if loaded:
-            self._loaded.put(_Loaded(segment, keep=content.damaged > 0))
-        return loaded
+        if result is None:
+            return None
+        # What could not be loaded is kept as it came.
+        self._loaded.put(_Loaded(segment, keep=is_damaged or result.rejected > 0))
+        return result.load_s
 
     def _token(self, segment: SealedSegment, content: Content) -> str:
         # After a reboot the engine may have lost a part and still know its token.
         return f"{self._identity.log_id}/{segment.sequence}/{content.digest}/{self._boot_id}"
 
-    def _load_patiently(self, records: Sequence[bytes], token: str) -> bool:
-        backoff_s = 0.25
+    def _load_patiently(self, records: Sequence[bytes], token: str) -> _Result | None:
+        """Load records, as often as it takes; return None if the loader stops before."""
+        backoff_s = _MIN_BACKOFF_S
         while True:
+            started = time.monotonic()
             try:
-                self._load_or_split(records, token)
+                rejected = self._load_or_split(records, token)
             except EngineError as error:
                 _logger.warning("the store is not available, will try again: %s", error)
                 if self._stopping.wait(backoff_s):
-                    return False
+                    return None
                 backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
             else:
-                return True
+                return _Result(rejected, time.monotonic() - started)
 
-    def _load_or_split(self, records: Sequence[bytes], token: str) -> None:
-        """Load records; where the engine refuses them, find the ones at fault by halving.
+    def _load_or_split(self, records: Sequence[bytes], token: str) -> int:
+        """Load records; where it is they that fail, find the ones at fault by halving.
+
+        Returns:
+            How many were rejected.
 
         Raises:
-            EngineError: A transient one; everything may be tried again.
+            EngineError: The store's fault, not the records': everything may be tried again.
         """
         if not records:
-            return
-        for attempt in range(1, _TRIES + 1):
-            try:
-                self._load(records, token)
-            except EngineError as error:
-                if error.transient:
-                    raise
-                if attempt == _TRIES:
-                    refusal = error
-            else:
-                return
+            return 0
+        try:
+            self._load(records, token)
+        except EngineError as error:
+            # What wants too much memory or time at once may do in halves.
+            if not (error.is_of_data or error.is_limit):
+                raise
+            refusal = error
+        else:
+            return 0
         if len(records) == 1:
             _logger.error("a record cannot be loaded, it is rejected: %s", refusal)
             self._load([rejected_record(records[0], UNDECODABLE)], f"{token}/rejected")
-            return
+            return 1
         middle = len(records) // 2
-        self._load_or_split(records[:middle], f"{token}/0")
-        self._load_or_split(records[middle:], f"{token}/1")
+        return self._load_or_split(records[:middle], f"{token}/0") + self._load_or_split(
+            records[middle:], f"{token}/1"
+        )
 
     def _load(self, records: Sequence[bytes], token: str) -> None:
         # In memory, for the engine reads the records in clear.
@@ -211,10 +230,20 @@ class Loader:
                 batch.append(self._loaded.get())
             ended = None in batch
             loaded = [item for item in batch if item is not None]
-            if loaded:
-                self._checkpoint(loaded)
+            while loaded and not self._checkpoint(loaded) and not ended:
+                # The segments stay until a sync succeeds; the disk has a fault, or is gone.
+                self._stopping.wait(_MAX_BACKOFF_S)
 
-    def _checkpoint(self, loaded: Sequence[_Loaded]) -> None:
+    def _checkpoint(self, loaded: Sequence[_Loaded]) -> bool:
+        """Make loads durable and delete their segments; return whether that succeeded."""
+        try:
+            self._sync_and_delete(loaded)
+        except OSError as error:
+            _logger.error("what was loaded cannot be made durable now: %s", error)
+            return False
+        return True
+
+    def _sync_and_delete(self, loaded: Sequence[_Loaded]) -> None:
         """Make the loads durable, then delete their segments.
 
         The engine syncs no load by itself, so that the whole file system is synced.
@@ -223,9 +252,9 @@ class Loader:
         if directory is not None:
             _sync_file_system(directory)
         for item in loaded:
-            if item.keep:
+            if item.keep and item.segment.path.exists():
                 self._set_aside(item.segment)
-            else:
+            elif item.segment.path.exists():
                 destroy_segment(item.segment.path)
 
 

@@ -26,6 +26,7 @@ _IDENTITY_FILE = "id"
 # Where segments go that cannot be loaded, or not whole.
 SET_ASIDE = "set-aside"
 _MIN_AGE_S = 0.25
+_MAX_AGE_S = 3.0
 # A load costs the engine a fixed amount besides the spans: spend at most a fifth of the time on it.
 _AGE_PER_LOAD = 5.0
 
@@ -45,11 +46,19 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class SealedSegment:
-    """A segment that nothing will be appended to."""
+    """A segment that nothing will be appended to.
+
+    Args:
+        sequence: Its number.
+        path: Its file.
+        size: Length of the file in bytes.
+        is_whole: Whether it was sealed in order; otherwise its tail may be torn.
+    """
 
     sequence: int
     path: Path
     size: int
+    is_whole: bool = False
 
 
 class RequestLog:
@@ -97,7 +106,8 @@ class RequestLog:
     def append(self, record: bytes) -> Future[None]:
         """Queue a record; the future completes when it is on disk.
 
-        The future fails with `RetryableError` if it could not be written.
+        The future fails with `RetryableError` if it could not be written. A caller that gives up
+        cancels it; where that succeeds, nothing is kept.
 
         Raises:
             RetryableError: Too much is waiting, or the log is closing.
@@ -122,7 +132,8 @@ class RequestLog:
         """
         with self._wake:
             self._pending_bytes = max(0, self._pending_bytes - size)
-            self._max_age_s = max(_MIN_AGE_S, _AGE_PER_LOAD * load_s)
+            self._max_age_s = min(max(_MIN_AGE_S, _AGE_PER_LOAD * load_s), _MAX_AGE_S)
+            self._wake.notify()
 
     def close(self) -> None:
         """Write what waits, seal, and stop. Idempotent; safe before `start`."""
@@ -163,16 +174,20 @@ class RequestLog:
         return segment.size >= self._limits.segment_bytes or self._seconds_to_seal() == 0.0
 
     def _commit(self, batch: list[tuple[bytes, Future[None]]]) -> None:
-        records = [record for record, _ in batch]
-        # One whose caller gave up is written all the same, and not told.
-        futures = [future for _, future in batch if future.set_running_or_notify_cancel()]
+        # A caller that gave up was told that nothing is kept.
+        live = [item for item in batch if item[1].set_running_or_notify_cancel()]
+        self._add_pending(sum(len(record) for record, _ in live) - sum(len(r) for r, _ in batch))
+        records, futures = [record for record, _ in live], [future for _, future in live]
+        if not records:
+            return
         try:
             try:
                 self._append(records)
-            except OSError as error:
+            except Exception as error:
                 _logger.warning("log write failed, trying a new segment: %s", error)
                 self._append(records)
-        except OSError as error:
+        except Exception as error:
+            # Whatever it is, it must not end the writer: all requests would wait for ever.
             _logger.error("log write failed, requests are refused: %s", error)
             self._add_pending(-sum(map(len, records)))
             refusal = RetryableError("the request log cannot be written now", retry_after_s=2.0)
@@ -187,7 +202,7 @@ class RequestLog:
         size = segment.size
         try:
             segment.append(records)
-        except OSError:
+        except Exception:
             if segment.is_empty:
                 self._discard(segment)
             else:
@@ -217,7 +232,7 @@ class RequestLog:
     def _seal(self, segment: SegmentWriter) -> None:
         segment.close()
         self._segment = None
-        self._on_sealed(SealedSegment(segment.sequence, segment.path, segment.size))
+        self._on_sealed(SealedSegment(segment.sequence, segment.path, segment.size, is_whole=True))
 
 
 def find_segments(directory: Path) -> list[SealedSegment]:

@@ -58,13 +58,18 @@ class Content:
         records: Its records in order, opened.
         digest: Names the content; equal for equal content only. 32 hex digits.
         good_bytes: Length of the file up to the end of the last good frame.
+        torn_bytes: What stands behind it: a frame that was not written to its end.
         damaged: Records that are lost although later ones are there: corruption, not a torn tail.
     """
 
     records: list[bytes]
     digest: str
     good_bytes: int
+    torn_bytes: int
     damaged: int
+
+
+_NOTHING = Content([], digest="", good_bytes=0, torn_bytes=0, damaged=0)
 
 
 def segment_path(directory: Path, sequence: int) -> Path:
@@ -147,7 +152,10 @@ def read_segment(path: Path, sequence: int, identity: LogIdentity) -> Content:
         header = stream.read(_HEADER_BYTES)
         if len(header) < _HEADER_BYTES:
             # The process died while it created the file; nothing in it was acknowledged.
-            return Content([], digest="", good_bytes=0, damaged=0)
+            return _NOTHING
+        if not any(header):
+            # It died while it destroyed the file: all of it is loaded.
+            return _NOTHING
         if not header.startswith(_MAGIC):
             raise SealError("not a segment")
         context = identity.context(sequence)
@@ -178,7 +186,8 @@ def _read_frames(data: mmap.mmap, seal: Seal) -> Content:
         damaged += number - expected
         expected = number + 1
         good_bytes = offset = end
-    return Content(records, digest.hexdigest()[:32], good_bytes, damaged)
+    torn_bytes = len(data) - good_bytes
+    return Content(records, digest.hexdigest()[:32], good_bytes, torn_bytes, damaged)
 
 
 def destroy_segment(path: Path) -> None:

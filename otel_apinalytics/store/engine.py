@@ -56,9 +56,10 @@ _LOAD_SETTINGS: Mapping[str, str] = {
 
 # Engine error codes: a limit on time or memory that a query ran into.
 _LIMIT_CODES = frozenset({159, 160, 241, 307, 396})
-# Codes after which the same statement can succeed: time, space, memory, connection, shutdown.
-_TRANSIENT_CODES = frozenset({159, 160, 202, 203, 209, 210, 236, 241, 243, 252, 279, 319, 425, 999})
-_MAX_CONNECTIONS = 5
+# Codes that say that what was to be loaded does not decode. Any other fault is not the data's.
+_DATA_CODES = frozenset({6, 27, 32, 33, 69, 117, 128, 131, 321, 407, 444, 454})
+_MAX_QUERIES = 4
+_QUERY_WAIT_S = 30.0
 
 _EMBEDDED = "chdb"
 _SCHEMES = (_EMBEDDED, "clickhouse", "http", "https")
@@ -75,11 +76,14 @@ class EngineError(Exception):
 
     def __init__(self, message: str, code: int | None, *, disconnected: bool = False) -> None:
         super().__init__(message)
-        self.transient = disconnected or code in _TRANSIENT_CODES
+        self.disconnected = disconnected
+        self.is_of_data = code in _DATA_CODES
         self.is_limit = code in _LIMIT_CODES
 
-    #: Whether the same statement may succeed later.
-    transient: bool
+    #: Whether the engine could not be reached, or had no connection free.
+    disconnected: bool
+    #: Whether what was to be loaded does not decode.
+    is_of_data: bool
     #: Whether the statement ran into a limit on time or memory.
     is_limit: bool
 
@@ -115,8 +119,8 @@ class Rows(NamedTuple):
 class Engine:
     """A store's connections. Safe to use from many threads; statements block.
 
-    One connection serializes its statements, so that each load and each query takes one of its own
-    from a bounded pool, opened when first needed.
+    One connection serializes its statements, so that each load and each query takes one of its own,
+    opened when first needed. Queries are bounded in number; they never hold up a load.
 
     Args:
         dsn: `chdb:///directory` or `clickhouse://user:password@host:port/database`.
@@ -126,7 +130,15 @@ class Engine:
     """
 
     def __init__(self, dsn: str) -> None:
-        scheme = urlsplit(dsn).scheme
+        try:
+            parts = urlsplit(dsn)
+            scheme, _ = parts.scheme, parts.port
+        except ValueError as error:
+            raise ConfigError(f"the store's DSN is not valid: {error}") from error
+        if scheme == _EMBEDDED and (parts.query or parts.fragment or "%" in parts.path):
+            raise ConfigError(
+                f"the store's directory {dsn!r} must not contain any of ? # %: use another data_dir"
+            )
         if scheme not in _SCHEMES:
             raise ConfigError(
                 f"cannot open the store {_without_password(dsn)}: it must be "
@@ -136,10 +148,16 @@ class Engine:
         self._lock = threading.Lock()
         self._clients: list[Any] = []
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._permits = threading.BoundedSemaphore(_MAX_CONNECTIONS)
+        self._queries = threading.BoundedSemaphore(_MAX_QUERIES)
         self.embedded = scheme == _EMBEDDED
-        with self._connection() as client:
-            self._assert_pinned(client)
+        try:
+            with self._connection() as client, _engine_errors():
+                self._assert_pinned(client)
+        except EngineError as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(
+                f"cannot open the store {_without_password(dsn)}: {reason}"
+            ) from error
 
     @property
     def directory(self) -> Path | None:
@@ -154,9 +172,9 @@ class Engine:
             parameters: Values of the parameters.
 
         Raises:
-            EngineError: The engine refused it.
+            EngineError: The engine refused it, or too many queries run already.
         """
-        with self._connection() as client, _engine_errors():
+        with self._query_permit(), self._connection() as client, _engine_errors():
             result = client.query(sql, parameters=dict(parameters or {}))
             return Rows(tuple(result.column_names), result.result_rows)
 
@@ -217,15 +235,23 @@ class Engine:
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[Any]:
-        with self._permits:
-            try:
-                client = self._idle.get_nowait()
-            except queue.Empty:
-                client = self._connect()
-            try:
-                yield client
-            finally:
-                self._idle.put(client)
+        try:
+            client = self._idle.get_nowait()
+        except queue.Empty:
+            client = self._connect()
+        try:
+            yield client
+        finally:
+            self._idle.put(client)
+
+    @contextlib.contextmanager
+    def _query_permit(self) -> Iterator[None]:
+        if not self._queries.acquire(timeout=_QUERY_WAIT_S):
+            raise EngineError("too many queries run at once", None, disconnected=True)
+        try:
+            yield
+        finally:
+            self._queries.release()
 
     def _connect(self) -> Any:
         import clickhouse_connect
@@ -234,10 +260,7 @@ class Engine:
         try:
             client = clickhouse_connect.get_client(dsn=self._dsn, settings=dict(PINNED_SETTINGS))
         except Error as error:
-            reason = " ".join(str(error).split())
-            raise ConfigError(
-                f"cannot open the store {_without_password(self._dsn)}: {reason}"
-            ) from error
+            raise EngineError(str(error), None, disconnected=True) from error
         with self._lock:
             self._clients.append(client)
         return client

@@ -122,7 +122,7 @@ class KeyRing:
             raise AuthenticationError("unknown application or key")
         if key.scope is not scope:
             raise PermissionDeniedError(
-                f"this is a {key.scope.value} key; a {scope.value} key is needed"
+                f"this is a {key.scope.value} key; a {scope.value} key is needed", key.application
             )
         return key
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 
-from tests.support.clients import APPLICATION, WRITE_KEY, Client
+from tests.support.clients import APPLICATION, READ_HEADERS, WRITE_KEY, Client
 from tests.support.otlp import CALL, make_request, make_span
 from tests.support.service_process import service_process
 from tests.support.waiting import wait_for
@@ -70,7 +70,10 @@ def test_kills_lose_and_double_nothing(tmp_path: Path) -> None:
         total = len(acknowledged) * _SPANS
         wait_for(lambda: service.client.groups()[APPLICATION][0][1], until=lambda n: n >= total)
         groups = service.client.groups({"group": "consumer_id"})
+        status = service.client.request("GET", "/1/status/", None, READ_HEADERS)[1]
         assert service.stop() == 0
+    assert not (tmp_path / "log" / "set-aside").exists()
+    assert status["outcomes"]["received"] == status["outcomes"]["stored"]
     counted = {consumer: points[0][1] for consumer, points in groups.items()}
     assert {consumer: counted.get(consumer) for consumer in acknowledged} == dict.fromkeys(
         acknowledged, _SPANS

@@ -104,11 +104,12 @@ def test_a_second_process_on_the_data_is_refused(tmp_path: Path) -> None:
         assert_one_clear_line(ended, str(tmp_path), "in use", str(first.process.pid))
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 @pytest.mark.parametrize(("option", "other"), [("--grpc", "--http"), ("--http", "--grpc")])
-def test_a_taken_port_is_refused(tmp_path: Path, option: str, other: str) -> None:
-    """The line names the address."""
+def test_a_taken_port_is_refused(tmp_path: Path, option: str, other: str, host: str) -> None:
+    """The line names the address; one address of several that is taken is enough."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        address = f"{host}:{taken.getsockname()[1]}"
         ended = run_to_its_end("--data-dir", str(tmp_path), option, address, other, "localhost:0")
     assert_one_clear_line(ended, "cannot listen on", address)
 
@@ -132,6 +133,9 @@ def test_an_unwritable_directory_is_refused(tmp_path: Path) -> None:
     ("arguments", "settings", "words"),
     [
         (("--http", "nowhere"), {}, ["cannot listen on", "'nowhere'", "host:port"]),
+        (("--http", "localhost:99999"), {}, ["cannot listen on", "host:port"]),
+        (("--grpc", "nonsense"), {}, ["cannot listen on", "'nonsense'", "host:port"]),
+        (("--store", "clickhouse://h:abc/d"), {}, ["DSN"]),
         (("--config", "missing.toml"), {}, ["there is no settings file", "missing.toml"]),
         ((), {"writekey": "x"}, ["unknown setting APINALYTICS_WRITEKEY", "APINALYTICS_WRITE_KEY"]),
         ((), {"query_timeout_s": "soon"}, ["query_timeout_s"]),
@@ -161,6 +165,28 @@ def test_a_database_of_a_newer_program_is_refused(tmp_path: Path) -> None:
     free = ("--grpc", "localhost:0", "--http", "localhost:0")
     ended = run_to_its_end("--data-dir", str(tmp_path), *free)
     assert_one_clear_line(ended, "9999", "newer")
+
+
+def test_a_first_start_that_fails_makes_no_keys(tmp_path: Path) -> None:
+    """They would have been shown to nobody."""
+    unset = {"application_id": "", "write_key": "", "read_key": "", "admin_key": ""}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        failed = ("--data-dir", str(tmp_path), "--grpc", address, "--http", "localhost:0")
+        assert run_to_its_end(*failed).returncode == 2
+    with service_process(tmp_path, **unset) as second:
+        assert second.output.count(" key ") >= 3
+        assert "x-auth-key=apw_" in second.output
+
+
+def test_the_working_directory_stays_clean(tmp_path: Path) -> None:
+    """Whatever the service writes is in its data directory."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with service_process(tmp_path / "data", elsewhere) as service:
+        service.client.export(make_request(make_span()))
+        wait_for(service.client.count)
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_not_ready_while_stopping(tmp_path: Path) -> None:

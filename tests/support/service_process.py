@@ -58,7 +58,9 @@ class ServiceProcess:
 
 
 @contextmanager
-def service_process(data_dir: Path, **settings: str) -> Iterator[ServiceProcess]:
+def service_process(
+    data_dir: Path, cwd: Path | None = None, /, **settings: str
+) -> Iterator[ServiceProcess]:
     """Run a service on free ports; kill it at the end of the block if it still runs."""
     command = serve_command(
         "--data-dir", str(data_dir), "--grpc", "localhost:0", "--http", "localhost:0"
@@ -67,6 +69,7 @@ def service_process(data_dir: Path, **settings: str) -> Iterator[ServiceProcess]
         command,
         env=environment(**{**KEY_SETTINGS, **settings}),
         stdout=subprocess.PIPE,
+        cwd=cwd,
         text=True,
     ) as process:
         try:

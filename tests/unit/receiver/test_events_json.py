@@ -83,7 +83,6 @@ def test_all_fields() -> None:
         (1.5, 1_500_000),
         (1_400_000_000.123456, 1_400_000_000_123_456),
         (1_400_000_000.999999, 1_400_000_000_999_999),
-        (4_102_444_800, 4_102_444_800_000_000),
         (-0.0, 0),
     ],
 )
@@ -143,7 +142,7 @@ def test_no_events() -> None:
     ("field", "value", "allowed"),
     [
         ("timestamp", -1, "epoch seconds from 0"),
-        ("timestamp", 4_102_444_801, "epoch seconds from 0"),
+        ("timestamp", 4_294_967_296, "epoch seconds from 0"),
         ("timestamp", "1400000000", "epoch seconds from 0"),
         ("timestamp", None, "required"),
         ("timestamp", True, "epoch seconds from 0"),

@@ -378,8 +378,8 @@ def test_destroying_overwrites_the_key_first(tmp_path: Path) -> None:
     destroy_segment(path)
     assert not path.exists()
     assert remains.read_bytes() == bytes(start) + before[start:]
-    with pytest.raises(SealError):
-        read_segment(remains, 1, IDENTITY)
+    # The process may die in between; the next one then finds nothing that is left to load.
+    assert read_segment(remains, 1, IDENTITY).records == []
 
 
 def test_the_key_is_overwritten_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
