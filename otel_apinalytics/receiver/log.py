@@ -26,7 +26,8 @@ _IDENTITY_FILE = "id"
 # Where segments go that cannot be loaded, or not whole.
 SET_ASIDE = "set-aside"
 _MIN_AGE_S = 0.25
-_MAX_AGE_S = 3.0
+# So that what was acknowledged is visible within a second, whatever the last load took.
+_MAX_AGE_S = 0.6
 # A load costs the engine a fixed amount besides the spans: spend at most a fifth of the time on it.
 _AGE_PER_LOAD = 5.0
 
