@@ -23,6 +23,9 @@ from otel_apinalytics.receiver.log import RequestLog
 from otel_apinalytics.receiver.records import events_record, new_header, spans_record
 from otel_apinalytics.store.keys import Key, KeyRing, Scope
 
+# How long a transport waits for a request to be durable: longer than any sync that will still
+# succeed, shorter than a client's patience in most SDKs.
+DURABLE_TIMEOUT_S = 9.0
 _REFUSALS_KEPT = 20
 
 

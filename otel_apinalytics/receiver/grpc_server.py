@@ -29,7 +29,7 @@ from otel_apinalytics.errors import (
     PermissionDeniedError,
     RetryableError,
 )
-from otel_apinalytics.receiver.admission import Admission
+from otel_apinalytics.receiver.admission import DURABLE_TIMEOUT_S, Admission
 from otel_apinalytics.receiver.gate import Counts
 from otel_apinalytics.store.keys import Key, read_credentials
 
@@ -38,8 +38,6 @@ _logger = logging.getLogger(__name__)
 SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 TRANSPORT = "grpc"
 _HANDLER_THREADS = 16
-# Longer than any sync that will still succeed, shorter than a client's patience in most SDKs.
-_DURABLE_TIMEOUT_S = 9.0
 
 # Where a client may keep its own grpc default of five minutes between pings, or ping every ten
 # seconds (Go); neither is to be answered with GOAWAY.
@@ -99,7 +97,7 @@ class GrpcServer:
             admitted = self._admission.admit_spans(key, body, TRANSPORT)
             if admitted.durable is not None:
                 try:
-                    admitted.durable.result(_DURABLE_TIMEOUT_S)
+                    admitted.durable.result(DURABLE_TIMEOUT_S)
                 except FutureTimeoutError:
                     # Kept only if it is being written at this moment.
                     admitted.durable.cancel()

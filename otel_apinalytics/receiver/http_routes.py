@@ -14,11 +14,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from otel_apinalytics.errors import InvalidRequestError, RequestTooLargeError, RetryableError
-from otel_apinalytics.receiver.admission import Admission
+from otel_apinalytics.receiver.admission import DURABLE_TIMEOUT_S, Admission
 from otel_apinalytics.store.keys import read_credentials
 
 TRANSPORT = "http"
-_DURABLE_TIMEOUT_S = 9.0
 
 
 def ingest_routes(admission: Admission, max_request_bytes: int) -> list[Route]:
@@ -37,7 +36,7 @@ def ingest_routes(admission: Admission, max_request_bytes: int) -> list[Route]:
             if admitted.durable is not None:
                 # On time-out this cancels the future: kept only if it is being written right now.
                 durable = asyncio.wrap_future(admitted.durable)
-                await asyncio.wait_for(durable, _DURABLE_TIMEOUT_S)
+                await asyncio.wait_for(durable, DURABLE_TIMEOUT_S)
         except asyncio.TimeoutError:
             error = RetryableError("the request log is too slow now")
             admission.refused(TRANSPORT, error, key.application)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from otel_apinalytics.errors import ConfigError
+from otel_apinalytics.normalize.transforms import sql_text
 
 # What the engine would otherwise decide by itself, or decide differently in the next release.
 PINNED_SETTINGS: Mapping[str, str] = {
@@ -71,17 +72,13 @@ class EngineError(Exception):
     Args:
         message: The engine's own words.
         code: Its error code, if it gave one.
-        disconnected: Whether the engine could not be reached.
     """
 
-    def __init__(self, message: str, code: int | None, *, disconnected: bool = False) -> None:
+    def __init__(self, message: str, code: int | None) -> None:
         super().__init__(message)
-        self.disconnected = disconnected
         self.is_of_data = code in _DATA_CODES
         self.is_limit = code in _LIMIT_CODES
 
-    #: Whether the engine could not be reached, or had no connection free.
-    disconnected: bool
     #: Whether what was to be loaded does not decode.
     is_of_data: bool
     #: Whether the statement ran into a limit on time or memory.
@@ -214,11 +211,11 @@ class Engine:
             "insert_deduplication_token": token,
         }
         insert = f"INSERT INTO {statement.table} ({', '.join(statement.columns)}) "
-        structure = _quoted(statement.structure)
+        structure = sql_text(statement.structure)
         with self._connection() as client, _engine_errors():
             if self.embedded:
-                records = f"file({_quoted(str(source))}, 'Protobuf', {structure})"
-                clause = ", ".join(f"{name} = {_quoted(text)}" for name, text in settings.items())
+                records = f"file({sql_text(str(source))}, 'Protobuf', {structure})"
+                clause = ", ".join(f"{name} = {sql_text(text)}" for name, text in settings.items())
                 select = statement.select.replace(RECORDS, records)
                 client.command(f"{insert}{select} SETTINGS {clause}")
             else:
@@ -247,7 +244,7 @@ class Engine:
     @contextlib.contextmanager
     def _query_permit(self) -> Iterator[None]:
         if not self._queries.acquire(timeout=_QUERY_WAIT_S):
-            raise EngineError("too many queries run at once", None, disconnected=True)
+            raise EngineError("too many queries run at once", None)
         try:
             yield
         finally:
@@ -260,13 +257,13 @@ class Engine:
         try:
             client = clickhouse_connect.get_client(dsn=self._dsn, settings=dict(PINNED_SETTINGS))
         except Error as error:
-            raise EngineError(str(error), None, disconnected=True) from error
+            raise EngineError(str(error), None) from error
         with self._lock:
             self._clients.append(client)
         return client
 
     def _assert_pinned(self, client: Any) -> None:
-        names = ", ".join(_quoted(name) for name in PINNED_SETTINGS)
+        names = ", ".join(sql_text(name) for name in PINNED_SETTINGS)
         rows = client.query(f"SELECT name, value FROM system.settings WHERE name IN ({names})")
         actual = dict(rows.result_rows)
         for name, value in PINNED_SETTINGS.items():
@@ -278,18 +275,12 @@ class Engine:
 
 @contextlib.contextmanager
 def _engine_errors() -> Iterator[None]:
-    from clickhouse_connect.driver.exceptions import Error, OperationalError
+    from clickhouse_connect.driver.exceptions import Error
 
     try:
         yield
     except Error as error:
-        disconnected = isinstance(error, OperationalError)
-        code = getattr(error, "code", None)
-        raise EngineError(str(error), code, disconnected=disconnected) from error
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        raise EngineError(str(error), getattr(error, "code", None)) from error
 
 
 def _without_password(dsn: str) -> str:
