@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 STAMP := $(VENV)/.installed
+CASES ?= tests/fixtures/spans.jsonl
 
-.PHONY: setup fmt check test bench demo serve proto docs lock clean
+.PHONY: setup fmt check test conformance bench demo serve proto docs lock clean
 
 setup: $(STAMP)
 
@@ -34,6 +35,9 @@ check: setup
 
 test: setup
 	$(BIN)/pytest $(ARGS)
+
+conformance: setup
+	$(BIN)/python -m tests.conformance.run $(CASES)
 
 bench: setup
 	$(BIN)/python -m benchmarks.parts

@@ -18,19 +18,22 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
 
 from benchmarks.payloads import RequestTemplate
+from otel_apinalytics.normalize.mapping import NO_MAPPING
 from otel_apinalytics.receiver import gate
 from otel_apinalytics.receiver.grpc_server import SERVICE
 from otel_apinalytics.receiver.loader import Loader
 from otel_apinalytics.receiver.log import Limits, RequestLog, SealedSegment, open_log_directory
 from otel_apinalytics.receiver.records import new_header, spans_record
-from otel_apinalytics.receiver.sealing import Seal
+from otel_apinalytics.receiver.sealing import Seal, hash_key_of
 from otel_apinalytics.store.engine import Engine
+from otel_apinalytics.store.loads import Loads
 from otel_apinalytics.store.schema import migrate
 
 _SEGMENT_BYTES = 32 << 20
@@ -56,7 +59,7 @@ class Parts:
 
     def run(self) -> None:
         """Print a line for each part."""
-        bodies = self._bodies()
+        bodies = self._bodies(self._templates)
         self._measure("gate: parse, count, check ids", lambda: [gate.inspect(b) for b in bodies])
         self._measure("record: header before payload", lambda: _records(bodies))
         seal, records = Seal(os.urandom(32), b"bench"), _records(bodies)
@@ -67,9 +70,8 @@ class Parts:
         self._measure_load()
         self._measure_grpc()
 
-    def _bodies(self) -> list[bytes]:
-        count = len(self._templates)
-        return [self._templates[number % count].body() for number in range(self._requests)]
+    def _bodies(self, templates: list[RequestTemplate]) -> list[bytes]:
+        return [templates[n % len(templates)].body() for n in range(self._requests)]
 
     def _measure(self, name: str, part: Callable[[], Any]) -> None:
         used = []
@@ -100,18 +102,7 @@ class Parts:
         migrate(engine)
         # Merges would run beside, at times of their own choice.
         engine.command("SYSTEM STOP MERGES")
-        used = []
-        for _ in range(self._rounds + 1):
-            segments = self._write_log(_records(self._bodies()))
-            directory = segments[0].path.parent
-            identity = open_log_directory(directory, bytes(32))
-            loader = Loader(engine, identity, directory, lambda size, seconds: None)
-            started = time.process_time()
-            loader.start()
-            for segment in segments:
-                loader.submit(segment)
-            loader.close()
-            used.append(time.process_time() - started)
+        used = self._load_often(engine, self._templates)
         # The first load also fills the engine's caches.
         self._print("load: read, open, normalize, store", used[1:])
         engine.command("SYSTEM START MERGES")
@@ -119,7 +110,38 @@ class Parts:
         engine.command("OPTIMIZE TABLE events FINAL")
         merged = (time.process_time() - started) / (self._rounds + 1)
         self._print(f"merge of {self._rounds + 1} loads into one part", [merged])
+        engine.command("SYSTEM STOP MERGES")
+        # As an ASGI application sends them: the batch rules are asked, two of three are filtered.
+        families = [RequestTemplate(self._templates[0].spans, seed, 2) for seed in range(4)]
+        used = self._load_often(engine, families, has_children=True)
+        self._print("load, INTERNAL children: 2 of 3", used[1:])
         engine.close()
+
+    def _load_often(
+        self, engine: Engine, templates: list[RequestTemplate], *, has_children: bool = False
+    ) -> list[float]:
+        """Load a segment once more than there are rounds, and return the seconds of each."""
+        used = []
+        loads = Loads(NO_MAPPING)
+        for _ in range(self._rounds + 1):
+            segments = self._write_log(_records(self._bodies(templates), has_children=has_children))
+            directory = segments[0].path.parent
+            identity = open_log_directory(directory, bytes(32))
+            loader = Loader(
+                engine,
+                lambda: loads,
+                partial(hash_key_of, bytes(32)),
+                identity,
+                directory,
+                lambda size, seconds: None,
+            )
+            started = time.process_time()
+            loader.start()
+            for segment in segments:
+                loader.submit(segment)
+            loader.close()
+            used.append(time.process_time() - started)
+        return used
 
     def _measure_grpc(self) -> None:
         """Measure a server that drops what it gets; the client is another process."""
@@ -153,8 +175,11 @@ with grpc.insecure_channel(f"localhost:{port}") as channel:
 """
 
 
-def _records(bodies: list[bytes]) -> list[bytes]:
-    return [spans_record(new_header("shop", "key", "grpc", 512), body) for body in bodies]
+def _records(bodies: list[bytes], *, has_children: bool = False) -> list[bytes]:
+    return [
+        spans_record(new_header("shop", "key", "grpc", 512, has_children=has_children), body)
+        for body in bodies
+    ]
 
 
 if __name__ == "__main__":

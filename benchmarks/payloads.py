@@ -18,7 +18,9 @@ _ROUTES = (
     ("GET", "/search"),
 )
 _STATUS = (200, 200, 200, 200, 201, 404, 500)
-_TRACE_ID, _SPAN_ID = b"\xf1" * 16, b"\xf2" * 8
+_TRACE_ID, _SPAN_ID, _PARENT_ID = b"\xf1" * 16, b"\xf2" * 8, b"\xf3" * 8
+_KIND_INTERNAL, _KIND_SERVER = 1, 2
+_PARENT_IS_LOCAL = 0x100
 
 
 class RequestTemplate:
@@ -27,20 +29,29 @@ class RequestTemplate:
     Args:
         spans: Spans in the request.
         seed: Decides everything but ids and times.
+        children: INTERNAL spans behind each SERVER span, as ASGI instrumentation sends them.
     """
 
-    def __init__(self, spans: int, seed: int) -> None:
+    def __init__(self, spans: int, seed: int, children: int = 0) -> None:
         self.spans = spans
+        self._family = children + 1
         self._base_ns = time.time_ns()
-        body = _request(spans, random.Random(seed), self._base_ns).SerializeToString()
+        request = _request(spans, random.Random(seed), self._base_ns, self._family)
+        body = request.SerializeToString()
         self._body = np.frombuffer(body, dtype=np.uint8).copy()
         self._trace_ids = _offsets(body, _TRACE_ID, spans)
         self._span_ids = _offsets(body, _SPAN_ID, spans)
+        numbers = np.arange(spans)
+        self._children = numbers[numbers % self._family > 0]
+        self._parent_ids = _offsets(body, _PARENT_ID, len(self._children))
         self._random = np.random.default_rng()
 
     def body(self) -> bytes:
         """Return the request with new random ids."""
         fresh = self._random.integers(1, 256, size=(self.spans, 24), dtype=np.uint8)
+        parents = fresh[self._children - self._children % self._family]
+        fresh[self._children, :16] = parents[:, :16]
+        self._body[self._parent_ids] = parents[:, 16:]
         self._body[self._trace_ids] = fresh[:, :16]
         self._body[self._span_ids] = fresh[:, 16:]
         return self._body.tobytes()
@@ -55,10 +66,12 @@ def _offsets(
         start += len(pattern)
     if len(found) != count:
         raise AssertionError("the placeholder of an id occurs elsewhere")
-    return np.array(found)[:, None] + np.arange(len(pattern))[None, :]
+    return np.array(found, dtype=np.intp)[:, None] + np.arange(len(pattern))[None, :]
 
 
-def _request(spans: int, choice: random.Random, now_ns: int) -> ExportTraceServiceRequest:
+def _request(
+    spans: int, choice: random.Random, now_ns: int, family: int
+) -> ExportTraceServiceRequest:
     request = ExportTraceServiceRequest()
     resource_spans = request.resource_spans.add()
     resource_spans.resource.attributes.extend(
@@ -67,6 +80,22 @@ def _request(spans: int, choice: random.Random, now_ns: int) -> ExportTraceServi
     scope_spans = resource_spans.scope_spans.add()
     scope_spans.scope.name = "opentelemetry.instrumentation.asgi"
     for number in range(spans):
+        if number % family:
+            scope_spans.spans.add(
+                trace_id=_TRACE_ID,
+                span_id=_SPAN_ID,
+                parent_span_id=_PARENT_ID,
+                name="GET /users/{id} http send",
+                kind=_KIND_INTERNAL,
+                flags=_PARENT_IS_LOCAL,
+                start_time_unix_nano=now_ns,
+                end_time_unix_nano=now_ns + 1_000_000,
+                attributes=[
+                    _attribute("asgi.event.type", "http.response.start"),
+                    _attribute("http.status_code", 200),
+                ],
+            )
+            continue
         method, route = choice.choice(_ROUTES)
         identifier = choice.randrange(10**6)
         path = route.replace("{id}", str(identifier))
@@ -76,7 +105,7 @@ def _request(spans: int, choice: random.Random, now_ns: int) -> ExportTraceServi
             trace_id=_TRACE_ID,
             span_id=_SPAN_ID,
             name=f"{method} {route}",
-            kind=2,  # SERVER
+            kind=_KIND_SERVER,
             start_time_unix_nano=start_ns,
             end_time_unix_nano=start_ns + elapsed_ns,
         )

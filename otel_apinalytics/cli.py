@@ -48,8 +48,10 @@ def serve(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    # The service works in its data directory.
+    config = config.absolute() if config else None
     settings = read_settings(arguments, config)
-    service = Service(settings)
+    service = Service(settings, config, lambda: read_settings(arguments, config))
     service.start()
     typer.echo(_welcome(service, settings))
     stop.wait()

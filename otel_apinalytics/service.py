@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import logging
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,10 +24,11 @@ from otel_apinalytics.receiver.grpc_server import GrpcServer
 from otel_apinalytics.receiver.http_routes import ingest_routes
 from otel_apinalytics.receiver.loader import Loader
 from otel_apinalytics.receiver.log import Limits, RequestLog, find_segments, open_log_directory
-from otel_apinalytics.receiver.sealing import read_or_create_master_key
+from otel_apinalytics.receiver.sealing import hash_key_of, read_or_create_master_key
 from otel_apinalytics.settings import Settings
 from otel_apinalytics.store.engine import Engine, EngineError
 from otel_apinalytics.store.keys import KeyRing, Scope
+from otel_apinalytics.store.live_loads import LiveLoads
 from otel_apinalytics.store.schema import migrate
 
 _logger = logging.getLogger(__name__)
@@ -44,13 +46,20 @@ class Service:
 
     Args:
         settings: What to start with.
+        settings_file: The file that they came from, or None.
+        reread: Reads them again; the mapping of the file is followed while the service runs.
 
     Raises:
         ConfigError: A port is taken, the data directory cannot be used or is in use, or the
             database is of a newer program.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        settings_file: Path | None = None,
+        reread: Callable[[], Settings] | None = None,
+    ) -> None:
         self._ready = threading.Event()
         self._http_sockets = _bind(settings.http)
         data_dir = settings.data_dir.absolute()
@@ -59,10 +68,16 @@ class Service:
             self._lock_file = _lock_data_directory(data_dir)
             log_directory = data_dir / "log"
             try:
-                identity = open_log_directory(log_directory, read_or_create_master_key(secret_file))
+                master_key = read_or_create_master_key(secret_file)
+                identity = open_log_directory(log_directory, master_key)
             except OSError as error:
                 raise ConfigError(f"cannot use {log_directory}: {error.strerror}") from error
             store_dsn = settings.store_dsn
+            loads = LiveLoads(
+                settings.mapping,
+                settings_file.absolute() if settings_file else None,
+                lambda: (reread() if reread else settings).mapping,
+            )
             os.chdir(data_dir)
             self.engine = Engine(store_dsn)
             try:
@@ -73,7 +88,12 @@ class Service:
             # What an earlier process acknowledged and did not load.
             self._earlier = find_segments(log_directory)
             self._loader = Loader(
-                self.engine, identity, log_directory, lambda *done: self._log.released(*done)
+                self.engine,
+                loads,
+                functools.partial(hash_key_of, master_key),
+                identity,
+                log_directory,
+                lambda *done: self._log.released(*done),
             )
             limits = Limits(settings.log_segment_bytes, settings.log_pending_bytes)
             self._log = RequestLog(log_directory, identity, self._loader.submit, limits)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -23,6 +23,17 @@ from pydantic_settings import (
 from otel_apinalytics.errors import ConfigError
 
 PREFIX = "APINALYTICS_"
+
+
+class MappingSetting(BaseModel):
+    """One entry of the mapping, as the settings file writes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    source: str = Field(alias="from")
+    target: str = Field(alias="to")
+    treatment: str = Field("plain", alias="as")
+    application: str | None = None
 
 
 class Settings(BaseSettings):
@@ -58,6 +69,9 @@ class Settings(BaseSettings):
     )
     query_timeout_s: float = Field(
         30.0, gt=0, le=3600, description="Longest time that a query may run."
+    )
+    mapping: tuple[MappingSetting, ...] = Field(
+        (), description="Your attributes and headers → event fields."
     )
 
     @property
@@ -115,11 +129,18 @@ def _explain(error: ValidationError) -> str:
     problems = []
     for problem in error.errors():
         name = str(problem["loc"][0])
-        if problem["type"] == "extra_forbidden":
+        if len(problem["loc"]) > 1:
+            problems.append(f"setting {_place(problem['loc'])}: {problem['msg'].lower()}")
+        elif problem["type"] == "extra_forbidden":
             problems.append(f"unknown setting {name!r}{_nearest(name, '')}")
         else:
             problems.append(f"setting {name}: {problem['msg'].lower()}")
     return "; ".join(problems)
+
+
+def _place(path: Sequence[int | str]) -> str:
+    """Return where in a setting something is: `mapping, entry 2, from`."""
+    return ", ".join(f"entry {part + 1}" if isinstance(part, int) else part for part in path)
 
 
 def _nearest(name: str, prefix: str) -> str:

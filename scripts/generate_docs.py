@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from otel_apinalytics.catalogue import FIELDS
+from otel_apinalytics.catalogue import FIELDS, VIRTUAL_FIELDS
 from otel_apinalytics.settings import PREFIX, Settings
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -17,12 +17,11 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 def catalogue_table() -> str:
     """Return the table of event fields."""
     lines = ["| field | role | in JSON events | meaning |", "|---|---|---|---|"]
-    for field in FIELDS:
+    for field in (*FIELDS, *VIRTUAL_FIELDS):
+        role = f"{field.role.value}, in queries only" if field.virtual else field.role.value
         sent = "required" if field.required else "yes" if field.in_event else ""
         unit = f" Unit: {field.unit}." if field.unit else ""
-        lines.append(
-            f"| `{field.name}` | {field.role.value} | {sent} | {field.description}{unit} |"
-        )
+        lines.append(f"| `{field.name}` | {role} | {sent} | {field.description}{unit} |")
     return "\n".join(lines)
 
 
@@ -30,7 +29,7 @@ def settings_table() -> str:
     """Return the table of settings."""
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = "" if field.default in (None, "") else f"`{field.default}`"
+        default = "" if field.default in (None, "", ()) else f"`{field.default}`"
         lines.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
     return "\n".join(lines)
 

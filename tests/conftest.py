@@ -17,6 +17,9 @@ from otel_apinalytics.service import Service
 from otel_apinalytics.settings import read_settings
 from tests.support.clients import KEY_SETTINGS, Client
 
+# The engine without a service.
+pytest_plugins = ["tests.engine_fixtures"]
+
 
 @pytest.fixture(autouse=True)
 def _without_settings(monkeypatch: pytest.MonkeyPatch) -> None:

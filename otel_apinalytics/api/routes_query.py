@@ -1,21 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions over HTTP: the timeseries API of 2014, and the status of an application."""
+"""Questions over HTTP: timeseries as in 2014, raw events, the fields, an application's status."""
 
 # No deferred annotations here: FastAPI must see the dependency that is made inside the function.
 
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from otel_apinalytics.api.auth import read_key
-from otel_apinalytics.catalogue import DIMENSIONS, MEASURES
-from otel_apinalytics.query.parameters import parse_timeseries
+from otel_apinalytics.api.streaming import BlocksResponse
+from otel_apinalytics.catalogue import DIMENSIONS, FIELDS, MEASURES, VIRTUAL_FIELDS, Field
+from otel_apinalytics.query.parameters import (
+    RAW_FORMATS,
+    field_names,
+    parse_raw_events,
+    parse_timeseries,
+)
+from otel_apinalytics.query.raw_events import run_raw_events
 from otel_apinalytics.query.status import run_status
 from otel_apinalytics.query.timeseries import run_timeseries
 from otel_apinalytics.store.engine import Engine
 from otel_apinalytics.store.keys import Key, KeyRing
+
+NDJSON = "application/x-ndjson"
+
+
+class _NdjsonResponse(Response):
+    """Says the content type in the documentation."""
+
+    media_type = NDJSON
 
 
 def router(
@@ -37,14 +52,14 @@ def router(
         request: Request,
         start: str,
         end: str,
-        value: Annotated[str, Query(description="Measure: " + ", ".join(MEASURES))] = "",
+        value: Annotated[str, Query(description="Measure: " + field_names(MEASURES))] = "",
         granularity: Annotated[
             str, Query(description="Seconds, or second, minute, hour, day, week.")
         ] = "",
         aggregation: Annotated[
             str, Query(description="count, mean, min, max, sum, percentile_1 to percentile_99.")
         ] = "",
-        group: Annotated[str, Query(description="One of " + ", ".join(DIMENSIONS))] = "",
+        group: Annotated[str, Query(description="One of " + field_names(DIMENSIONS))] = "",
         include: Annotated[
             list[str] | None, Query(description="field:value; may be repeated.")
         ] = None,
@@ -56,6 +71,30 @@ def router(
         question = parse_timeseries(start, end, request.query_params.multi_items())
         answer = run_timeseries(engine, key.application, question, query_timeout_s)
         return JSONResponse(answer.as_json())
+
+    @routes.get("/events/{start}/{end}/", response_class=_NdjsonResponse)
+    @routes.get("/events/{start}/{end}", include_in_schema=False)
+    def raw_events(
+        key: ReadKey,
+        request: Request,
+        start: str,
+        end: str,
+        format: Annotated[str, Query(description="One of " + ", ".join(RAW_FORMATS))] = "",
+    ) -> BlocksResponse:
+        """Give the events themselves, a JSON object a line, in order of time.
+
+        Times are Unix seconds; the range includes its start and excludes its end. Each object has
+        all stored fields of `/1/fields/`; what is missing is null. An answer that is not complete
+        ends without the last chunk, which clients report as an error.
+        """
+        start_us, end_us = parse_raw_events(start, end, request.query_params.multi_items())
+        blocks = run_raw_events(engine, key.application, start_us, end_us, query_timeout_s)
+        return BlocksResponse(blocks, NDJSON)
+
+    @routes.get("/fields/")
+    def fields(key: ReadKey) -> JSONResponse:
+        """List the fields of events: those that are stored, then those that queries compute."""
+        return JSONResponse({"fields": [_describe(field) for field in (*FIELDS, *VIRTUAL_FIELDS)]})
 
     @routes.get("/status/")
     def status(key: ReadKey) -> JSONResponse:
@@ -71,3 +110,17 @@ def router(
         )
 
     return routes
+
+
+def _describe(field: Field) -> dict[str, Any]:
+    return {
+        "name": field.name,
+        "type": field.type.value,
+        "role": field.role.value,
+        "unit": field.unit,
+        "nullable": field.nullable,
+        "virtual": field.virtual,
+        "description": field.description,
+        "choices": list(field.choices),
+        "in_event": field.in_event,
+    }

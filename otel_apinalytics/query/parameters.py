@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parameters of a timeseries question: from text as sent to values that are valid."""
+"""The parameters of a question: from text as sent to values that are valid."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from otel_apinalytics.catalogue import BY_NAME, DIMENSIONS, MEASURES, Field, FieldType
+from otel_apinalytics.catalogue import (
+    BY_NAME,
+    DIMENSIONS,
+    MAX_ENTRY_NAME_LENGTH,
+    MEASURES,
+    FieldType,
+)
 from otel_apinalytics.errors import InvalidRequestError
+from otel_apinalytics.query.expressions import Operand, is_map
+from otel_apinalytics.query.statement import MAX_SECONDS
 
 DEFAULT_VALUE = "response_us"
 GRANULARITIES = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 7 * 86400}
 # A chart has a few hundred points; what is far beyond is a mistake that would cost everybody.
 MAX_POINTS = 50_000
-# Where the store's time type ends.
-_MAX_SECONDS = 4_294_967_295
+RAW_FORMATS = ("ndjson",)
 _PARAMETERS = ("value", "granularity", "aggregation", "group", "include")
+_RAW_PARAMETERS = ("format",)
 _AGGREGATIONS = ("count", "mean", "min", "max", "sum")
 _PERCENTILE = re.compile(r"percentile_([1-9][0-9]?)")
 _SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,6})?")
@@ -40,7 +48,7 @@ class Aggregation:
 class Filter:
     """A condition on a dimension: one of these values; missing is the empty text."""
 
-    field: Field
+    operand: Operand
     values: tuple[str, ...]
 
 
@@ -60,10 +68,10 @@ class Timeseries:
 
     start_us: int
     end_us: int
-    value: Field
+    value: Operand
     aggregation: Aggregation
     granularity_s: int | None
-    group: Field | None
+    group: Operand | None
     filters: tuple[Filter, ...]
 
 
@@ -80,15 +88,8 @@ def parse_timeseries(start: str, end: str, parameters: Sequence[tuple[str, str]]
     Raises:
         InvalidRequestError: A parameter is unknown, given twice, or its value is not allowed.
     """
-    single, include = _split(parameters)
-    start_us, end_us = _time("start", start), _time("end", end)
-    if end_us <= start_us:
-        raise InvalidRequestError(
-            "the range is empty: end must be after start",
-            parameter="end",
-            value=end,
-            allowed="a time after start",
-        )
+    single, include = _split(parameters, _PARAMETERS)
+    start_us, end_us = _range(start, end)
     granularity_s = _granularity(single.get("granularity", ""))
     if granularity_s and (end_us - start_us) // (granularity_s * 1_000_000) > MAX_POINTS:
         raise InvalidRequestError(
@@ -102,24 +103,56 @@ def parse_timeseries(start: str, end: str, parameters: Sequence[tuple[str, str]]
     return Timeseries(
         start_us=start_us,
         end_us=end_us,
-        value=_field("value", single.get("value", "") or DEFAULT_VALUE, MEASURES),
+        value=_operand("value", single.get("value", "") or DEFAULT_VALUE, MEASURES),
         aggregation=_aggregation(single.get("aggregation", "") or "count"),
         granularity_s=granularity_s,
-        group=_field("group", group, DIMENSIONS) if group else None,
+        group=_operand("group", group, DIMENSIONS) if group else None,
         filters=_filters(include),
     )
 
 
-def _split(parameters: Sequence[tuple[str, str]]) -> tuple[Mapping[str, str], list[str]]:
+def parse_raw_events(
+    start: str, end: str, parameters: Sequence[tuple[str, str]]
+) -> tuple[int, int]:
+    """Return the range of a request for raw events: its start and end, Unix microseconds.
+
+    Args:
+        start: Start of the range as in the path; included.
+        end: End of the range as in the path; excluded.
+        parameters: Names and values of the query string, in order.
+
+    Raises:
+        InvalidRequestError: A parameter is unknown, given twice, or its value is not allowed.
+    """
+    single, _ = _split(parameters, _RAW_PARAMETERS)
+    form = single.get("format", "")
+    if form and form not in RAW_FORMATS:
+        raise InvalidRequestError(
+            "unknown format",
+            parameter="format",
+            value=form,
+            allowed=", ".join(RAW_FORMATS),
+        )
+    return _range(start, end)
+
+
+def field_names(fields: Sequence[str]) -> str:
+    """Return in words what can be named: fields, and the entries of those that are maps."""
+    return ", ".join(f"{name}.NAME" if is_map(BY_NAME[name]) else name for name in fields)
+
+
+def _split(
+    parameters: Sequence[tuple[str, str]], known: Sequence[str]
+) -> tuple[Mapping[str, str], list[str]]:
     single: dict[str, str] = {}
     include = []
     for name, value in parameters:
-        if name not in _PARAMETERS:
+        if name not in known:
             raise InvalidRequestError(
                 f"unknown parameter {name!r}",
                 parameter=name,
                 value=value,
-                allowed=", ".join(_PARAMETERS),
+                allowed=", ".join(known),
             )
         if name == "include":
             include += [value] if value else []
@@ -128,20 +161,32 @@ def _split(parameters: Sequence[tuple[str, str]]) -> tuple[Mapping[str, str], li
                 f"parameter {name!r} is given twice",
                 parameter=name,
                 value=value,
-                allowed="one value; only include may be repeated",
+                allowed="one value",
             )
         else:
             single[name] = value
     return single, include
 
 
+def _range(start: str, end: str) -> tuple[int, int]:
+    start_us, end_us = _time("start", start), _time("end", end)
+    if end_us <= start_us:
+        raise InvalidRequestError(
+            "the range is empty: end must be after start",
+            parameter="end",
+            value=end,
+            allowed="a time after start",
+        )
+    return start_us, end_us
+
+
 def _time(parameter: str, text: str) -> int:
-    if not _SECONDS.fullmatch(text) or Decimal(text) > _MAX_SECONDS:
+    if not _SECONDS.fullmatch(text) or Decimal(text) > MAX_SECONDS:
         raise InvalidRequestError(
             f"{parameter} is not a time",
             parameter=parameter,
             value=text,
-            allowed=f"Unix time in seconds, from 0 to {_MAX_SECONDS}",
+            allowed=f"Unix time in seconds, from 0 to {MAX_SECONDS}",
         )
     return int(Decimal(text) * 1_000_000)
 
@@ -174,45 +219,57 @@ def _aggregation(text: str) -> Aggregation:
     )
 
 
-def _field(parameter: str, name: str, allowed: Sequence[str]) -> Field:
-    if name not in allowed:
+def _operand(parameter: str, name: str, allowed: Sequence[str]) -> Operand:
+    operand = _find(name, allowed)
+    if operand is None:
         raise InvalidRequestError(
             f"{parameter} is not a field that can be used so",
             parameter=parameter,
             value=name,
-            allowed=", ".join(allowed),
+            allowed=field_names(allowed),
         )
-    return BY_NAME[name]
+    return operand
+
+
+def _find(name: str, allowed: Sequence[str]) -> Operand | None:
+    """Return the field of that name, or the entry of a map, such as `attributes.plan`."""
+    if name in allowed:
+        return None if is_map(BY_NAME[name]) else Operand(BY_NAME[name])
+    map_name, _, entry = name.partition(".")
+    if map_name not in allowed or not is_map(BY_NAME[map_name]):
+        return None
+    return Operand(BY_NAME[map_name], entry) if 0 < len(entry) <= MAX_ENTRY_NAME_LENGTH else None
 
 
 def _filters(include: Sequence[str]) -> tuple[Filter, ...]:
     """Same field means "or", different fields mean "and"."""
-    values: dict[str, list[str]] = {}
+    values: dict[Operand, list[str]] = {}
     for text in include:
         name, colon, value = text.partition(":")
-        if not colon or name not in DIMENSIONS:
+        operand = _find(name, DIMENSIONS)
+        if not colon or operand is None:
             raise InvalidRequestError(
                 "include is not field:value",
                 parameter="include",
                 value=text,
-                allowed="field:value with a field of " + ", ".join(DIMENSIONS),
+                allowed=f"field:value with a field of {field_names(DIMENSIONS)}",
             )
-        field = BY_NAME[name]
-        values.setdefault(name, []).append(_filter_value(field, text, value))
-    return tuple(Filter(BY_NAME[name], tuple(found)) for name, found in values.items())
+        values.setdefault(operand, []).append(_filter_value(operand, text, value))
+    return tuple(Filter(operand, tuple(found)) for operand, found in values.items())
 
 
-def _filter_value(field: Field, text: str, value: str) -> str:
-    if field.type is FieldType.INTEGER and value and not re.fullmatch("[0-9]{1,20}", value):
+def _filter_value(operand: Operand, text: str, value: str) -> str:
+    kind = operand.type
+    if kind is FieldType.INTEGER and value and not re.fullmatch("[0-9]{1,20}", value):
         allowed = "an integer, or nothing for a missing one"
-    elif field.type is FieldType.BOOLEAN and value not in ("true", "false"):
+    elif kind is FieldType.BOOLEAN and value not in ("true", "false"):
         allowed = "true or false"
-    elif field.type is FieldType.INTEGER and value:
+    elif kind is FieldType.INTEGER and value:
         return str(int(value))
     else:
         return value
     raise InvalidRequestError(
-        f"include: {field.name} cannot have this value",
+        f"include: {operand.name} cannot have this value",
         parameter="include",
         value=text,
         allowed=allowed,

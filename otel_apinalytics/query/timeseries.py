@@ -3,14 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from otel_apinalytics.catalogue import INBOUND, Field, FieldType
-from otel_apinalytics.errors import InvalidRequestError, RetryableError
+from otel_apinalytics.catalogue import INBOUND
+from otel_apinalytics.errors import InvalidRequestError
+from otel_apinalytics.query.expressions import (
+    Operand,
+    expression_parameters,
+    number_expression,
+    text_expression,
+)
 from otel_apinalytics.query.parameters import GRANULARITIES, Aggregation, Timeseries
-from otel_apinalytics.store.engine import Engine, EngineError
+from otel_apinalytics.query.statement import Statement, engine_faults, range_condition
+from otel_apinalytics.store.engine import Engine
 
 # Points over all groups in one answer; it is built in memory.
 MAX_ROWS = 500_000
@@ -21,14 +29,6 @@ PERCENTILE_ERROR = 0.01
 _WEEK_S = GRANULARITIES["week"]
 _MONDAY_OFFSET_S = 3 * GRANULARITIES["day"]
 _HOUR_S = GRANULARITIES["hour"]
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """A SELECT and its parameters; quoting is left to the client library."""
-
-    sql: str
-    parameters: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +74,8 @@ def run_timeseries(
         RetryableError: The store is not available.
     """
     statement = compile_timeseries(question, application, timeout_s)
-    try:
+    with engine_faults(timeout_s, "ask for a shorter range, fewer groups or a filter"):
         rows = engine.query(statement.sql, statement.parameters).rows
-    except EngineError as error:
-        if error.is_limit:
-            raise InvalidRequestError(
-                f"the question takes longer than {timeout_s:g} s or too much memory: "
-                "ask for a shorter range, fewer groups or a filter"
-            ) from error
-        raise RetryableError("the store is not available now") from error
     if len(rows) > MAX_ROWS:
         raise InvalidRequestError(
             f"the answer has more than {MAX_ROWS} points: "
@@ -90,6 +83,7 @@ def run_timeseries(
         )
     groups: dict[str, list[tuple[int, float]]] = {} if question.group else {application: []}
     for key, bucket, value in rows:
+        _refuse_infinite(value)
         groups.setdefault(str(key) if question.group else application, []).append((bucket, value))
     range_us = question.end_us - question.start_us
     return Answer(
@@ -104,26 +98,21 @@ def run_timeseries(
 
 def compile_timeseries(question: Timeseries, application: str, timeout_s: float) -> Statement:
     """Return the statement that answers a question; its rows are group, bucket, value."""
-    parameters: dict[str, Any] = {
-        "application": application,
-        "start_us": question.start_us,
-        "end_us": question.end_us,
-    }
-    conditions = [
-        "application = %(application)s",
-        # The key's second column; the exact bounds follow.
-        "hour >= toStartOfHour(fromUnixTimestamp64Micro(%(start_us)s, 'UTC'))",
-        "hour <= toStartOfHour(fromUnixTimestamp64Micro(%(end_us)s, 'UTC'))",
-        "timestamp >= fromUnixTimestamp64Micro(%(start_us)s, 'UTC')",
-        "timestamp < fromUnixTimestamp64Micro(%(end_us)s, 'UTC')",
-    ]
+    operands = {"value": question.value}
+    conditions = [range_condition()]
+    values: dict[str, Any] = {}
     for number, condition in enumerate(question.filters):
-        conditions.append(f"{_text(condition.field)} IN %(filter_{number})s")
-        parameters[f"filter_{number}"] = condition.values
-    if not _names_direction(question):
+        role = f"filter_{number}"
+        operands[role] = condition.operand
+        conditions.append(f"{text_expression(condition.operand, role)} IN %({role})s")
+        values[role] = condition.values
+    group = "''"
+    if question.group:
+        operands["group"] = question.group
+        group = text_expression(question.group, "group")
+    if not _names_direction(operands.values()):
         # Calls of our API; those that it makes are asked for by group or include.
         conditions.append(f"direction = '{INBOUND}'")
-    group = _text(question.group) if question.group else "''"
     bucket = _bucket(question.granularity_s, question.start_us)
     # A total has a row even where there is nothing to count.
     group_by = "GROUP BY key, bucket" if question.group or question.granularity_s else ""
@@ -133,22 +122,18 @@ def compile_timeseries(question: Timeseries, application: str, timeout_s: float)
         f"FROM events WHERE {' AND '.join(conditions)} {group_by} "
         f"HAVING isNotNull(result) ORDER BY key, bucket LIMIT {MAX_ROWS + 1} "
         f"SETTINGS max_execution_time = {timeout_s}",
-        parameters,
+        {
+            "application": application,
+            "start_us": question.start_us,
+            "end_us": question.end_us,
+            **values,
+            **expression_parameters(question.start_us, question.end_us, operands.items()),
+        },
     )
 
 
-def _names_direction(question: Timeseries) -> bool:
-    named = [condition.field.name for condition in question.filters]
-    if question.group:
-        named.append(question.group.name)
-    return "direction" in named
-
-
-def _text(field: Field) -> str:
-    """Return a dimension as text; missing is empty."""
-    if field.type is FieldType.TEXT:
-        return field.name
-    return f"ifNull(toString({field.name}), '')"
+def _names_direction(operands: Iterable[Operand]) -> bool:
+    return any(operand.name == "direction" for operand in operands)
 
 
 def _bucket(granularity_s: int | None, start_us: int) -> str:
@@ -161,14 +146,27 @@ def _bucket(granularity_s: int | None, start_us: int) -> str:
     return f"intDiv({seconds}, {granularity_s}) * {granularity_s} - {offset_s}"
 
 
-def _aggregate(aggregation: Aggregation, value: Field) -> str:
-    name = value.name
+def _aggregate(aggregation: Aggregation, value: Operand) -> str:
     if aggregation.name == "count":
         return "toInt64(count())"
+    number = number_expression(value, "value")
     if aggregation.name == "percentile":
-        return f"quantileDDOrNull({PERCENTILE_ERROR}, {aggregation.level})({name})"
-    function = {"mean": "avg", "min": "min", "max": "max", "sum": "sum"}[aggregation.name]
-    return f"{function}OrNull({name})"
+        # What a stream lasts says nothing of how fast the API answers.
+        number = f"if(is_stream, NULL, {number})" if value.name == "response_us" else number
+        result = f"quantileDDOrNull({PERCENTILE_ERROR}, {aggregation.level})({number})"
+    else:
+        function = {"mean": "avg", "min": "min", "max": "max", "sum": "sum"}[aggregation.name]
+        result = f"{function}OrNull({number})"
+    scale = value.field.scale
+    return f"{result} / {scale}" if scale > 1 else result
+
+
+def _refuse_infinite(value: float) -> None:
+    """Numbers of the sender's own may be so large that their sum is none."""
+    if not math.isfinite(value):
+        raise InvalidRequestError(
+            "the aggregate is larger than any number: ask for a shorter range or a filter"
+        )
 
 
 def _seconds(microseconds: int) -> float:

@@ -100,7 +100,9 @@ class Admission:
         counts = gate.inspect(body)
         if counts.spans == 0:
             return Admitted(None, counts)
-        header = new_header(key.application, key.key_id, transport, counts.spans)
+        header = new_header(
+            key.application, key.key_id, transport, counts.spans, has_children=counts.has_children
+        )
         return Admitted(self._log.append(spans_record(header, body)), counts)
 
     def admit_events(self, key: Key, body: bytes, transport: str) -> Admitted:

@@ -6,11 +6,20 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Callable, Mapping
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Annotated, Any, Literal, NoReturn
 
 import msgspec
 
-from otel_apinalytics.catalogue import BY_NAME, FIELDS, INBOUND, OUTBOUND, Field, FieldType
+from otel_apinalytics.catalogue import (
+    BY_NAME,
+    FIELDS,
+    MAX_ENTRIES,
+    MAX_ENTRY_NAME_LENGTH,
+    Field,
+    FieldType,
+)
 from otel_apinalytics.errors import InvalidRequestError
 from otel_apinalytics.wire.log_pb2 import Event, EventBatch
 
@@ -21,14 +30,21 @@ _DAY_S = 24 * 3600
 # Where the store's time type ends; 32 bits of seconds.
 _MAX_TIMESTAMP_S = 4_294_967_295
 _EVENT_FIELDS = tuple(field for field in FIELDS if field.in_event)
-_WHERE = re.compile(r"\s*- at `\$(?:\[(?P<index>\d+)\])?(?:\.(?P<field>\w+))?`$")
+# What follows the field is a place within it.
+_WHERE = re.compile(
+    r"\s*- at (?:`key` in )?`\$(?:\[(?P<index>\d+)\])?(?:\.(?P<field>\w+)(?:\[\.\.\.\])*)?`$"
+)
 _NAMED_FIELD = re.compile(r"(?:unknown|missing required) field `(.*)`")
 _VALUE_LENGTH = 80
+_ALLOWED_MAP = (
+    f"an object of at most {MAX_ENTRIES} names of 1 to {MAX_ENTRY_NAME_LENGTH} characters"
+)
 
 
 def _json_type(field: Field) -> Any:
-    if field.name == "direction":
-        return Literal["inbound", "outbound"]
+    if field.choices:
+        # A type that is made of values of the catalogue.
+        return Literal[field.choices]
     if field.type is FieldType.TIME:
         return Annotated[float, msgspec.Meta(ge=0, le=_MAX_TIMESTAMP_S)]
     if field.type is FieldType.INTEGER:
@@ -38,7 +54,18 @@ def _json_type(field: Field) -> Any:
     if field.type is FieldType.HEX:
         pattern = rf"^[0-9a-fA-F]{{{2 * (field.maximum or 0)}}}\Z"
         return Annotated[str, msgspec.Meta(pattern=pattern)]
+    if field.type is FieldType.NUMBER:
+        return Annotated[float, msgspec.Meta(ge=field.minimum, le=field.maximum)]
+    if field.type is FieldType.TEXT_MAP:
+        return _map_type(Annotated[str, msgspec.Meta(max_length=field.maximum)])
+    if field.type is FieldType.NUMBER_MAP:
+        return _map_type(float)
     return Annotated[str, msgspec.Meta(max_length=field.maximum)]
+
+
+def _map_type(value_type: Any) -> Any:
+    name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ENTRY_NAME_LENGTH)]
+    return Annotated[dict[name, value_type], msgspec.Meta(max_length=MAX_ENTRIES)]
 
 
 # An event as the catalogue says that it may be sent.
@@ -54,6 +81,19 @@ _SentEvent = msgspec.defstruct(
     + [("data", dict[str, str] | None, None)],
     forbid_unknown_fields=True,
 )
+
+
+def _scaled(scale: int) -> Callable[[float], int]:
+    """Return a function from a number to how often it has 1/scale in it; half is rounded up."""
+    # The number as it was written: its binary fraction would be just below the half, or above.
+    return lambda number: int((Decimal(repr(number)) * scale).to_integral_value(ROUND_HALF_UP))
+
+
+# How a value that was sent becomes the message's, where it is another.
+_ENCODERS: Mapping[str, Callable[[Any], Any]] = {
+    **{field.name: bytes.fromhex for field in _EVENT_FIELDS if field.type is FieldType.HEX},
+    **{field.name: _scaled(field.scale) for field in _EVENT_FIELDS if field.scale > 1},
+}
 # mypy takes a class that is made at run time for a variable.
 _DECODER = msgspec.json.Decoder(list[_SentEvent])  # type: ignore[valid-type]
 
@@ -98,9 +138,8 @@ def _encode(event: Any) -> Event:
         for name in event.__struct_fields__
         if name not in ("timestamp", "data") and (value := getattr(event, name)) is not None
     }
-    for name in ("trace_id", "span_id", "parent_span_id"):
-        if name in values:
-            values[name] = bytes.fromhex(values[name])
+    for name in values.keys() & _ENCODERS.keys():
+        values[name] = _ENCODERS[name](values[name])
     return Event(
         # Given here and kept in the log, so that loading the record again is the same event.
         event_id=secrets.randbits(64),
@@ -142,8 +181,8 @@ def _value(body: bytes, index: int, name: str | None) -> str | None:
 
 
 def _allowed(field: Field) -> str:
-    if field.name == "direction":
-        return f"{INBOUND} or {OUTBOUND}"
+    if field.choices:
+        return " or ".join((", ".join(field.choices[:-1]), field.choices[-1]))
     if field.type is FieldType.TIME:
         return f"epoch seconds from 0 to {_MAX_TIMESTAMP_S}, with or without a fraction; required"
     if field.type is FieldType.INTEGER:
@@ -152,6 +191,12 @@ def _allowed(field: Field) -> str:
         return "true or false"
     if field.type is FieldType.HEX:
         return f"{2 * (field.maximum or 0)} hexadecimal digits"
+    if field.type is FieldType.NUMBER:
+        return f"a number from {field.minimum} to {field.maximum}"
+    if field.type is FieldType.TEXT_MAP:
+        return f"{_ALLOWED_MAP}, each with text of at most {field.maximum} characters"
+    if field.type is FieldType.NUMBER_MAP:
+        return f"{_ALLOWED_MAP}, each with a number"
     return f"text of at most {field.maximum} characters"
 
 

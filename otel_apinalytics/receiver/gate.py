@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gate: proves that an OTLP trace request parses, and counts its spans and bad ids.
 
-It reads the nesting and the ids, no attribute: half a microsecond a span.
+It reads the nesting, ids and kinds, no attribute: half a microsecond a span.
 """
 
 from __future__ import annotations
@@ -11,13 +11,20 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from otel_apinalytics.errors import InvalidRequestError
-from otel_apinalytics.wire.log_pb2 import GateRequest
+from otel_apinalytics.normalize.rules import (
+    FLAGS_PARENT_KNOWN,
+    FLAGS_PARENT_REMOTE,
+    KIND_INTERNAL,
+    KIND_SERVER,
+)
+from otel_apinalytics.wire.log_pb2 import GateRequest, GateSpan
 
 # A request of tiny spans within the size limit would want gigabytes in the engine.
 MAX_SPANS = 131_072
 
 _NO_TRACE_ID = bytes(16)
 _NO_SPAN_ID = bytes(8)
+_PARENT_FLAGS = FLAGS_PARENT_KNOWN | FLAGS_PARENT_REMOTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +35,13 @@ class Counts:
         spans: All spans of the request.
         invalid_trace_ids: Spans whose trace id is not 16 bytes, or zero (otlp.md B16).
         invalid_span_ids: Spans whose trace id is valid, and whose span id is not 8 bytes, or zero.
+        has_children: Whether any span may say something of its parent: the batch rules are needed.
     """
 
     spans: int
     invalid_trace_ids: int
     invalid_span_ids: int
+    has_children: bool = False
 
     @property
     def invalid(self) -> int:
@@ -56,6 +65,7 @@ def inspect(body: bytes) -> Counts:
             "the body is not an OTLP ExportTraceServiceRequest in protobuf"
         ) from error
     spans = invalid_trace_ids = invalid_span_ids = 0
+    has_children = False
     for resource_spans in request.resource_spans:
         for scope_spans in resource_spans.scope_spans:
             spans += len(scope_spans.spans)
@@ -67,9 +77,19 @@ def inspect(body: bytes) -> Counts:
                 span_id = span.span_id
                 if len(span_id) != 8 or span_id == _NO_SPAN_ID:
                     invalid_span_ids += 1
+                    continue
+                if not has_children and span.parent_span_id:
+                    has_children = _is_child(span)
     if spans > MAX_SPANS:
         raise InvalidRequestError(
             f"the request has {spans} spans; at most {MAX_SPANS} are allowed in one: send smaller "
             "batches"
         )
-    return Counts(spans, invalid_trace_ids, invalid_span_ids)
+    return Counts(spans, invalid_trace_ids, invalid_span_ids, has_children)
+
+
+def _is_child(span: GateSpan) -> bool:
+    """Return whether a span with a parent is of the kinds that the batch rules look at."""
+    if span.kind == KIND_SERVER:
+        return span.flags & _PARENT_FLAGS == FLAGS_PARENT_KNOWN
+    return span.kind == KIND_INTERNAL

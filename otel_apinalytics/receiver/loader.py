@@ -9,6 +9,7 @@ loaded from it is on disk.
 from __future__ import annotations
 
 import ctypes
+import functools
 import logging
 import os
 import queue
@@ -19,10 +20,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from otel_apinalytics.normalize.rules import UNDECODABLE
+from otel_apinalytics.normalize.outcomes import UNDECODABLE
 from otel_apinalytics.receiver.files import write_all
 from otel_apinalytics.receiver.log import SET_ASIDE, SealedSegment
-from otel_apinalytics.receiver.records import payload_of, rejected_record, varint
+from otel_apinalytics.receiver.records import (
+    hash_key_field,
+    header_of,
+    rejected_record,
+    varint,
+)
 from otel_apinalytics.receiver.sealing import SealError
 from otel_apinalytics.receiver.segment import (
     Content,
@@ -60,6 +66,8 @@ class Loader:
 
     Args:
         engine: The store.
+        loads: Returns the statements to load with.
+        hash_key: Returns the hash key of an application.
         identity: Opens the segments.
         directory: Where the log lives.
         on_released: Called with a segment's size and its load's seconds once it left the queue.
@@ -68,12 +76,15 @@ class Loader:
     def __init__(
         self,
         engine: Engine,
+        loads: Callable[[], Loads],
+        hash_key: Callable[[str], bytes],
         identity: LogIdentity,
         directory: Path,
         on_released: Callable[[int, float], None],
     ) -> None:
         self._engine = engine
-        self._loads = Loads()
+        self._loads = loads
+        self._hash_key = functools.cache(hash_key)
         self._identity = identity
         self._directory = directory
         self._on_released = on_released
@@ -203,11 +214,18 @@ class Loader:
         # In memory, for the engine reads the records in clear.
         descriptor = os.memfd_create("segment", os.MFD_CLOEXEC)
         try:
-            messages = [part for record in records for part in (varint(len(record)), record)]
+            headers = [header_of(record) for record in records]
+            messages: list[bytes] = []
+            for header, record in zip(headers, records, strict=True):
+                key = hash_key_field(self._hash_key(header.application))
+                messages += (varint(len(record) + len(key)), record, key)
             write_all(descriptor, messages)
             source = Path(f"/proc/self/fd/{descriptor}")
-            payloads = [payload_of(record) for record in records]
-            for number, statement in enumerate(self._loads.for_payloads(payloads)):
+            statements = self._loads().for_payloads(
+                {header.payload for header in headers},
+                has_children=any(header.has_children for header in headers),
+            )
+            for number, statement in enumerate(statements):
                 self._engine.load(statement, source, f"{token}/{number}")
         finally:
             os.close(descriptor)

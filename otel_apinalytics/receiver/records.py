@@ -26,7 +26,9 @@ def events_record(header: LogHeader, batch: bytes) -> bytes:
     return _with_payload(header, _EVENTS, batch)
 
 
-def new_header(application: str, key_id: str, transport: str, count: int) -> LogHeader:
+def new_header(
+    application: str, key_id: str, transport: str, count: int, *, has_children: bool = False
+) -> LogHeader:
     """Return the header for something received now.
 
     Args:
@@ -34,6 +36,7 @@ def new_header(application: str, key_id: str, transport: str, count: int) -> Log
         key_id: The key that it was sent with.
         transport: `grpc` or `http`.
         count: Spans or events in it, as counted at the door.
+        has_children: Whether spans in it may say something of their parents.
     """
     return LogHeader(
         record_id=os.urandom(16),
@@ -42,6 +45,7 @@ def new_header(application: str, key_id: str, transport: str, count: int) -> Log
         transport=transport,
         received_ns=time.time_ns(),
         received_count=count,
+        has_children=has_children,
     )
 
 
@@ -54,9 +58,18 @@ def rejected_record(record: bytes, reason: str) -> bytes:
     return header.SerializeToString()
 
 
-def payload_of(record: bytes) -> int:
-    """Return which payload a record has: a value of `Payload`."""
-    return LogHeader.FromString(record).payload
+def header_of(record: bytes) -> LogHeader:
+    """Return a record's header."""
+    return LogHeader.FromString(record)
+
+
+def hash_key_field(hash_key: bytes) -> bytes:
+    """Return what is appended to a record so that the engine reads it with the hash key.
+
+    Fields may follow each other in any order, and the last of one counts: nothing that was received
+    can set another key.
+    """
+    return LogRecord(hash_key=hash_key).SerializeToString()
 
 
 def varint(number: int) -> bytes:

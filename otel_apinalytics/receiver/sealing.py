@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sealing: AES-256-GCM under a random key per segment, which a master key wraps.
+"""Keys and sealing: AES-256-GCM under a random key per segment, which a master key wraps.
 
 A copied segment, or a block of a deleted one, gives nothing away without the master key.
 """
@@ -11,6 +11,8 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from otel_apinalytics.errors import ConfigError
 from otel_apinalytics.receiver.files import create_file
@@ -74,6 +76,15 @@ class Seal:
             return self._cipher.decrypt(_nonce(number), sealed, self._context)
         except InvalidTag as error:
             raise SealError("damaged or not of this segment") from error
+
+
+def hash_key_of(master_key: bytes, application: str) -> bytes:
+    """Return an application's key for hashing secrets: 32 bytes, always the same, stored nowhere.
+
+    HKDF's expansion (RFC 5869) of the master key, with the application as its info.
+    """
+    info = b"otel-apinalytics hash key\0" + application.encode()
+    return HKDFExpand(SHA256(), _KEY_BYTES, info).derive(master_key)
 
 
 def new_segment_key(master_key: bytes, context: bytes) -> tuple[bytes, bytes]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +34,10 @@ PINNED_SETTINGS: Mapping[str, str] = {
 }
 
 # Stands for the source of a load statement's rows.
-RECORDS = "{records}"
+# With a character that no literal of ours contains.
+RECORDS = "\0records\0"
+# Stands for the same rows, of which no more than ids is needed.
+IDS = "\0ids\0"
 
 # For loads only. Records are decoded and normalized a few at a time, which keeps memory low; what
 # is stored is one block in each table, for the ledger counts the rows of a record within one block.
@@ -52,14 +56,19 @@ _LOAD_SETTINGS: Mapping[str, str] = {
     # Rows of one load are not compared with each other; equal keys meet in a merge, as those of
     # different loads do. It would cost a fifth of the load.
     "optimize_on_insert": "0",
+    # What the engine would try to improve in the statement: it takes longer than it saves.
+    "optimize_and_compare_chain": "0",
+    "query_plan_enable_optimizations": "0",
     "format_schema_source": "string",
 }
 
 # Engine error codes: a limit on time or memory that a query ran into.
 _LIMIT_CODES = frozenset({159, 160, 241, 307, 396})
 # Codes that say that what was to be loaded does not decode. Any other fault is not the data's.
-_DATA_CODES = frozenset({6, 27, 32, 33, 69, 117, 128, 131, 321, 407, 444, 454})
+_DATA_CODES = frozenset({6, 27, 32, 33, 69, 117, 128, 131, 321, 407, 436, 444, 454})
 _MAX_QUERIES = 4
+# A stream lasts as long as its reader likes; some queries can always run beside.
+_MAX_STREAMS = 2
 _QUERY_WAIT_S = 30.0
 
 _EMBEDDED = "chdb"
@@ -92,8 +101,9 @@ class LoadStatement:
     Args:
         table: Where to insert.
         columns: The table's columns, in the order of the SELECT.
-        select: The SELECT; `RECORDS` in it stands for the messages.
+        select: The SELECT; `RECORDS` in it stands for the messages, `IDS` for a part of them.
         structure: Columns of the messages, as the engine declares them.
+        ids_structure: The columns of `IDS`.
         schema: Text of the `.proto` file.
         message: Name of the message type in it.
     """
@@ -102,8 +112,14 @@ class LoadStatement:
     columns: tuple[str, ...]
     select: str
     structure: str
+    ids_structure: str
     schema: str
     message: str
+
+    @property
+    def reads_again(self) -> bool:
+        """Whether the messages are read more than once."""
+        return IDS in self.select
 
 
 class Rows(NamedTuple):
@@ -146,6 +162,7 @@ class Engine:
         self._clients: list[Any] = []
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._queries = threading.BoundedSemaphore(_MAX_QUERIES)
+        self._streams = threading.BoundedSemaphore(_MAX_STREAMS)
         self.embedded = scheme == _EMBEDDED
         try:
             with self._connection() as client, _engine_errors():
@@ -171,9 +188,34 @@ class Engine:
         Raises:
             EngineError: The engine refused it, or too many queries run already.
         """
-        with self._query_permit(), self._connection() as client, _engine_errors():
+        with _permit(self._queries), self._connection() as client, _engine_errors():
             result = client.query(sql, parameters=dict(parameters or {}))
             return Rows(tuple(result.column_names), result.result_rows)
+
+    def stream(self, statements: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[bytes]:
+        """Yield the text of SELECTs of one column each, one after the other, a block at a time.
+
+        The engine computes a block when it is asked for. Permit and connection are held until the
+        iterator ends or is closed; the steps may be taken by different threads. A server's answer
+        is read to its end when the iterator is closed early, the embedded engine stops at once.
+
+        Args:
+            statements: SELECTs and their parameters, as for `query`; taken when they are reached.
+
+        Raises:
+            EngineError: The engine refused it, failed in the middle, or too many streams or queries
+                run already.
+        """
+        with _permit(self._streams), _permit(self._queries), self._connection() as client:
+            for sql, parameters in statements:
+                with (
+                    _engine_errors(),
+                    client.query_column_block_stream(
+                        sql, parameters=dict(parameters), query_formats={"*String*": "bytes"}
+                    ) as blocks,
+                ):
+                    for (column,) in blocks:
+                        yield b"".join(column)
 
     def command(self, sql: str) -> None:
         """Run a statement that returns nothing.
@@ -211,15 +253,21 @@ class Engine:
             "insert_deduplication_token": token,
         }
         insert = f"INSERT INTO {statement.table} ({', '.join(statement.columns)}) "
-        structure = sql_text(statement.structure)
         with self._connection() as client, _engine_errors():
             if self.embedded:
-                records = f"file({sql_text(str(source))}, 'Protobuf', {structure})"
+                file = f"file({sql_text(str(source))}, 'Protobuf', {{}})".format
+                records = file(sql_text(statement.structure))
+                ids = file(sql_text(statement.ids_structure))
                 clause = ", ".join(f"{name} = {sql_text(text)}" for name, text in settings.items())
-                select = statement.select.replace(RECORDS, records)
+                select = statement.select.replace(RECORDS, records).replace(IDS, ids)
                 client.command(f"{insert}{select} SETTINGS {clause}")
+            elif statement.reads_again:
+                with _staged(client, statement, source, settings) as table:
+                    select = statement.select.replace(RECORDS, table).replace(IDS, table)
+                    client.command(f"{insert}{select}", settings=settings)
             else:
-                select = statement.select.replace(RECORDS, f"input({structure})")
+                records = f"input({sql_text(statement.structure)})"
+                select = statement.select.replace(RECORDS, records)
                 body = source.read_bytes()
                 client.command(f"{insert}{select} FORMAT Protobuf", data=body, settings=settings)
 
@@ -240,15 +288,6 @@ class Engine:
             yield client
         finally:
             self._idle.put(client)
-
-    @contextlib.contextmanager
-    def _query_permit(self) -> Iterator[None]:
-        if not self._queries.acquire(timeout=_QUERY_WAIT_S):
-            raise EngineError("too many queries run at once", None)
-        try:
-            yield
-        finally:
-            self._queries.release()
 
     def _connect(self) -> Any:
         import clickhouse_connect
@@ -271,6 +310,31 @@ class Engine:
                 raise ConfigError(
                     f"the engine does not keep {name} = {value} (it has {actual.get(name)})"
                 )
+
+
+@contextlib.contextmanager
+def _permit(permits: threading.BoundedSemaphore) -> Iterator[None]:
+    if not permits.acquire(timeout=_QUERY_WAIT_S):
+        raise EngineError("too many queries run at once", None)
+    try:
+        yield
+    finally:
+        permits.release()
+
+
+@contextlib.contextmanager
+def _staged(
+    client: Any, statement: LoadStatement, source: Path, settings: Mapping[str, str]
+) -> Iterator[str]:
+    """Give a table with the messages, for a server, which can read what it is sent only once."""
+    table = f"staged_{uuid.uuid4().hex}"
+    client.command(f"CREATE TABLE {table} ({statement.structure}) ENGINE = Memory")
+    try:
+        body = source.read_bytes()
+        client.command(f"INSERT INTO {table} FORMAT Protobuf", data=body, settings=settings)
+        yield table
+    finally:
+        client.command(f"DROP TABLE {table}")
 
 
 @contextlib.contextmanager

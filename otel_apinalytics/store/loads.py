@@ -8,12 +8,17 @@ decodes them in blocks of a few records and stores the rows of a segment as one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
+from types import MappingProxyType
 from typing import Any
 
-from otel_apinalytics.normalize import rules, sql
-from otel_apinalytics.store.engine import RECORDS, LoadStatement
+from otel_apinalytics.normalize import mapping as m
+from otel_apinalytics.normalize import outcomes
+from otel_apinalytics.normalize.events_sql import events_select
+from otel_apinalytics.normalize.rows_sql import NORMALIZED_COLUMNS
+from otel_apinalytics.normalize.spans_sql import spans_select
+from otel_apinalytics.store.engine import IDS, RECORDS, LoadStatement
 from otel_apinalytics.wire import log_pb2
 
 _MINUTE = "toStartOfMinute(fromUnixTimestamp64Nano(toInt64(received_ns), 'UTC'))"
@@ -27,19 +32,28 @@ _DEAD_LETTER_COLUMNS = (
 
 
 class Loads:
-    """The statements of this program's rules. Immutable."""
+    """The statements of this program's rules with one mapping. Immutable.
 
-    def __init__(self) -> None:
-        normalized = sql.NORMALIZED_COLUMNS
-        self._traces = _statement("normalized", normalized, sql.spans_select(RECORDS))
-        self._events = _statement("normalized", normalized, sql.events_select(RECORDS))
-        self._received = _statement("ledger", _LEDGER_COLUMNS, _ledger(rules.RECEIVED))
+    Args:
+        mapping: The operator's mapping.
+    """
+
+    def __init__(self, mapping: m.Mapping) -> None:
+        normalized = NORMALIZED_COLUMNS
+        self._traces = _statement("normalized", normalized, spans_select(RECORDS, mapping))
+        self._families = _statement(
+            "normalized", normalized, spans_select(RECORDS, mapping, ids=IDS)
+        )
+        self._events = _statement("normalized", normalized, events_select(RECORDS))
+        self._received = _statement("ledger", _LEDGER_COLUMNS, _ledger(outcomes.RECEIVED))
         self._rejected = (
-            _statement("ledger", _LEDGER_COLUMNS, _ledger(rules.REJECTED)),
+            _statement("ledger", _LEDGER_COLUMNS, _ledger(outcomes.REJECTED)),
             _statement("rejected", _DEAD_LETTER_COLUMNS, _DEAD_LETTERS),
         )
 
-    def for_payloads(self, payloads: Sequence[int]) -> list[LoadStatement]:
+    def for_payloads(
+        self, payloads: Iterable[int], *, has_children: bool = False
+    ) -> list[LoadStatement]:
         """Return the statements that load records with these payloads.
 
         Each takes what it knows and passes over the rest. One that finds nothing would still cost
@@ -47,12 +61,13 @@ class Loads:
 
         Args:
             payloads: Values of `LogHeader.payload`.
+            has_children: Whether any record has spans that may say something of their parents.
         """
         found = set(payloads)
         # Before what became of it: the ledger may show more received than stored, never less.
         statements = [self._received]
         if log_pb2.PAYLOAD_TRACES in found:
-            statements.append(self._traces)
+            statements.append(self._families if has_children else self._traces)
         if log_pb2.PAYLOAD_EVENTS in found:
             statements.append(self._events)
         if log_pb2.PAYLOAD_REJECTED in found:
@@ -62,7 +77,7 @@ class Loads:
 
 def _ledger(outcome: str) -> str:
     """Return the ledger's rows of whole records, with the door's count."""
-    rejected = outcome == rules.REJECTED
+    rejected = outcome == outcomes.REJECTED
     reason, where = ("reject_reason", "WHERE reject_reason != ''") if rejected else ("''", "")
     return (
         f"SELECT {_MINUTE}, application, key_id, transport, record_id, '{outcome}', {reason}, "
@@ -78,8 +93,22 @@ _DEAD_LETTERS = (
 
 def _statement(table: str, columns: Sequence[str], select: str) -> LoadStatement:
     record = log_pb2.LogRecord.DESCRIPTOR
-    structure = ", ".join(f"{field.name} {_column_type(field)}" for field in record.fields)
-    return LoadStatement(table, tuple(columns), select, structure, _schema_text(), record.name)
+    structure = _structure(record.fields)
+    ids = _structure(f for f in record.fields if f.name in _OF_RECORD)
+    resources = log_pb2.TraceRequest.DESCRIPTOR.fields_by_name["resource_spans"]
+    ids += f", traces Tuple(resource_spans {_column_type(resources, _OF_IDS)})"
+    return LoadStatement(table, tuple(columns), select, structure, ids, _schema_text(), record.name)
+
+
+_OF_RECORD = (
+    "record_id", "application", "key_id", "transport", "received_ns", "has_children",
+)  # fmt: skip
+# Of a span, what tells it and its kind: reading attributes costs most of a decoding.
+_OF_IDS = {"Span": ("trace_id", "span_id", "kind")}
+
+
+def _structure(fields: Iterable[Any]) -> str:
+    return ", ".join(f"{field.name} {_column_type(field)}" for field in fields)
 
 
 def _schema_text() -> str:
@@ -96,6 +125,8 @@ _SCALARS = {
     "TYPE_INT32": "Int32",
     "TYPE_INT64": "Int64",
     "TYPE_UINT32": "UInt32",
+    "TYPE_UINT64": "UInt64",
+    "TYPE_FIXED32": "UInt32",
     "TYPE_FIXED64": "UInt64",
     "TYPE_DOUBLE": "Float64",
     "TYPE_ENUM": "Int32",
@@ -103,10 +134,15 @@ _SCALARS = {
 
 
 # The two implementations of protobuf have descriptors of unrelated types.
-def _column_type(field: Any) -> str:
+def _column_type(field: Any, only: Mapping[str, Sequence[str]] = MappingProxyType({})) -> str:
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        key, value = field.message_type.fields
+        return f"Map({_column_type(key)}, {_column_type(value)})"
     if field.message_type is not None:
-        parts = ", ".join(f"{f.name} {_column_type(f)}" for f in field.message_type.fields)
-        kind = f"Tuple({parts})"
+        message = field.message_type
+        kept = only.get(message.name) or [f.name for f in message.fields]
+        parts = (f"{f.name} {_column_type(f, only)}" for f in message.fields if f.name in kept)
+        kind = f"Tuple({', '.join(parts)})"
     else:
         kind = _SCALARS[_type_name(field)]
         # Only these tell "absent" from zero; a null in a nested column costs, so no more of them.

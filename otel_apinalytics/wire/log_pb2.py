@@ -24,15 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61pinalytics/v1/log.proto\x12\x0e\x61pinalytics.v1\"H\n\x0bGateRequest\x12\x39\n\x0eresource_spans\x18\x01 \x03(\x0b\x32!.apinalytics.v1.GateResourceSpans\"H\n\x11GateResourceSpans\x12\x33\n\x0bscope_spans\x18\x02 \x03(\x0b\x32\x1e.apinalytics.v1.GateScopeSpans\"9\n\x0eGateScopeSpans\x12\'\n\x05spans\x18\x02 \x03(\x0b\x32\x18.apinalytics.v1.GateSpan\"-\n\x08GateSpan\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x0f\n\x07span_id\x18\x02 \x01(\x0c\"\xc4\x01\n\tLogHeader\x12\x11\n\trecord_id\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61pplication\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x11\n\ttransport\x18\x04 \x01(\t\x12\x13\n\x0breceived_ns\x18\x05 \x01(\x06\x12\x16\n\x0ereceived_count\x18\x06 \x01(\r\x12\x15\n\rreject_reason\x18\x07 \x01(\t\x12(\n\x07payload\x18\x08 \x01(\x0e\x32\x17.apinalytics.v1.Payload\"\x9e\x02\n\tLogRecord\x12\x11\n\trecord_id\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61pplication\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x11\n\ttransport\x18\x04 \x01(\t\x12\x13\n\x0breceived_ns\x18\x05 \x01(\x06\x12\x16\n\x0ereceived_count\x18\x06 \x01(\r\x12\x15\n\rreject_reason\x18\x07 \x01(\t\x12(\n\x07payload\x18\x08 \x01(\x0e\x32\x17.apinalytics.v1.Payload\x12,\n\x06traces\x18\x0e \x01(\x0b\x32\x1c.apinalytics.v1.TraceRequest\x12*\n\x06\x65vents\x18\x0f \x01(\x0b\x32\x1a.apinalytics.v1.EventBatch\"E\n\x0cTraceRequest\x12\x35\n\x0eresource_spans\x18\x01 \x03(\x0b\x32\x1d.apinalytics.v1.ResourceSpans\"l\n\rResourceSpans\x12*\n\x08resource\x18\x01 \x01(\x0b\x32\x18.apinalytics.v1.Resource\x12/\n\x0bscope_spans\x18\x02 \x03(\x0b\x32\x1a.apinalytics.v1.ScopeSpans\"8\n\x08Resource\x12,\n\nattributes\x18\x01 \x03(\x0b\x32\x18.apinalytics.v1.KeyValue\"1\n\nScopeSpans\x12#\n\x05spans\x18\x02 \x03(\x0b\x32\x14.apinalytics.v1.Span\"\xed\x01\n\x04Span\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x0f\n\x07span_id\x18\x02 \x01(\x0c\x12\x16\n\x0eparent_span_id\x18\x04 \x01(\x0c\x12\x0c\n\x04name\x18\x05 \x01(\x0c\x12\x0c\n\x04kind\x18\x06 \x01(\x05\x12\x1c\n\x14start_time_unix_nano\x18\x07 \x01(\x06\x12\x1a\n\x12\x65nd_time_unix_nano\x18\x08 \x01(\x06\x12,\n\nattributes\x18\t \x03(\x0b\x32\x18.apinalytics.v1.KeyValue\x12&\n\x06status\x18\x0f \x01(\x0b\x32\x16.apinalytics.v1.Status\"\x16\n\x06Status\x12\x0c\n\x04\x63ode\x18\x03 \x01(\x05\"@\n\x08KeyValue\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.apinalytics.v1.AnyValue\"\xa1\x01\n\x08\x41nyValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\x0cH\x00\x12\x14\n\nbool_value\x18\x02 \x01(\x08H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x00\x12\x31\n\x0b\x61rray_value\x18\x05 \x01(\x0b\x32\x1a.apinalytics.v1.ArrayValueH\x00\x42\x07\n\x05value\"7\n\nArrayValue\x12)\n\x06values\x18\x01 \x03(\x0b\x32\x19.apinalytics.v1.ArrayItem\"o\n\tArrayItem\x12\x16\n\x0cstring_value\x18\x01 \x01(\x0cH\x00\x12\x14\n\nbool_value\x18\x02 \x01(\x08H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x00\x42\x07\n\x05value\"3\n\nEventBatch\x12%\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x15.apinalytics.v1.Event\"\xe7\x02\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x06\x12\x10\n\x08trace_id\x18\x02 \x01(\x0c\x12\x0f\n\x07span_id\x18\x03 \x01(\x0c\x12\x16\n\x0eparent_span_id\x18\x04 \x01(\x0c\x12\x14\n\x0ctimestamp_us\x18\x05 \x01(\x03\x12\x18\n\x0bresponse_us\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x18\n\x0bstatus_code\x18\x07 \x01(\rH\x01\x88\x01\x01\x12\x13\n\x0b\x63onsumer_id\x18\x08 \x01(\t\x12\x0e\n\x06method\x18\t \x01(\t\x12\x0b\n\x03url\x18\n \x01(\t\x12\x10\n\x08\x66unction\x18\x0b \x01(\t\x12\r\n\x05route\x18\x0c \x01(\t\x12\x11\n\tdirection\x18\r \x01(\t\x12\x0f\n\x07service\x18\x0e \x01(\t\x12\x0c\n\x04host\x18\x0f \x01(\t\x12\x15\n\x08is_error\x18\x10 \x01(\x08H\x02\x88\x01\x01\x42\x0e\n\x0c_response_usB\x0e\n\x0c_status_codeB\x0b\n\t_is_error*`\n\x07Payload\x12\x17\n\x13PAYLOAD_UNSPECIFIED\x10\x00\x12\x12\n\x0ePAYLOAD_TRACES\x10\x01\x12\x12\n\x0ePAYLOAD_EVENTS\x10\x02\x12\x14\n\x10PAYLOAD_REJECTED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61pinalytics/v1/log.proto\x12\x0e\x61pinalytics.v1\"H\n\x0bGateRequest\x12\x39\n\x0eresource_spans\x18\x01 \x03(\x0b\x32!.apinalytics.v1.GateResourceSpans\"H\n\x11GateResourceSpans\x12\x33\n\x0bscope_spans\x18\x02 \x03(\x0b\x32\x1e.apinalytics.v1.GateScopeSpans\"9\n\x0eGateScopeSpans\x12\'\n\x05spans\x18\x02 \x03(\x0b\x32\x18.apinalytics.v1.GateSpan\"b\n\x08GateSpan\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x0f\n\x07span_id\x18\x02 \x01(\x0c\x12\x16\n\x0eparent_span_id\x18\x04 \x01(\x0c\x12\x0c\n\x04kind\x18\x06 \x01(\x05\x12\r\n\x05\x66lags\x18\x10 \x01(\x07\"\xda\x01\n\tLogHeader\x12\x11\n\trecord_id\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61pplication\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x11\n\ttransport\x18\x04 \x01(\t\x12\x13\n\x0breceived_ns\x18\x05 \x01(\x06\x12\x16\n\x0ereceived_count\x18\x06 \x01(\r\x12\x15\n\rreject_reason\x18\x07 \x01(\t\x12(\n\x07payload\x18\x08 \x01(\x0e\x32\x17.apinalytics.v1.Payload\x12\x14\n\x0chas_children\x18\t \x01(\x08\"\xc6\x02\n\tLogRecord\x12\x11\n\trecord_id\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61pplication\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x11\n\ttransport\x18\x04 \x01(\t\x12\x13\n\x0breceived_ns\x18\x05 \x01(\x06\x12\x16\n\x0ereceived_count\x18\x06 \x01(\r\x12\x15\n\rreject_reason\x18\x07 \x01(\t\x12(\n\x07payload\x18\x08 \x01(\x0e\x32\x17.apinalytics.v1.Payload\x12\x14\n\x0chas_children\x18\t \x01(\x08\x12\x10\n\x08hash_key\x18\n \x01(\x0c\x12,\n\x06traces\x18\x0e \x01(\x0b\x32\x1c.apinalytics.v1.TraceRequest\x12*\n\x06\x65vents\x18\x0f \x01(\x0b\x32\x1a.apinalytics.v1.EventBatch\"E\n\x0cTraceRequest\x12\x35\n\x0eresource_spans\x18\x01 \x03(\x0b\x32\x1d.apinalytics.v1.ResourceSpans\"l\n\rResourceSpans\x12*\n\x08resource\x18\x01 \x01(\x0b\x32\x18.apinalytics.v1.Resource\x12/\n\x0bscope_spans\x18\x02 \x03(\x0b\x32\x1a.apinalytics.v1.ScopeSpans\"8\n\x08Resource\x12,\n\nattributes\x18\x01 \x03(\x0b\x32\x18.apinalytics.v1.KeyValue\"W\n\nScopeSpans\x12$\n\x05scope\x18\x01 \x01(\x0b\x32\x15.apinalytics.v1.Scope\x12#\n\x05spans\x18\x02 \x03(\x0b\x32\x14.apinalytics.v1.Span\"\x15\n\x05Scope\x12\x0c\n\x04name\x18\x01 \x01(\x0c\"\xbc\x02\n\x04Span\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x0f\n\x07span_id\x18\x02 \x01(\x0c\x12\x13\n\x0btrace_state\x18\x03 \x01(\x0c\x12\x16\n\x0eparent_span_id\x18\x04 \x01(\x0c\x12\x0c\n\x04name\x18\x05 \x01(\x0c\x12\x0c\n\x04kind\x18\x06 \x01(\x03\x12\x1c\n\x14start_time_unix_nano\x18\x07 \x01(\x06\x12\x1a\n\x12\x65nd_time_unix_nano\x18\x08 \x01(\x06\x12,\n\nattributes\x18\t \x03(\x0b\x32\x18.apinalytics.v1.KeyValue\x12)\n\x06\x65vents\x18\x0b \x03(\x0b\x32\x19.apinalytics.v1.SpanEvent\x12&\n\x06status\x18\x0f \x01(\x0b\x32\x16.apinalytics.v1.Status\x12\r\n\x05\x66lags\x18\x10 \x01(\x07\"L\n\tSpanEvent\x12\x0c\n\x04name\x18\x02 \x01(\x0c\x12\x31\n\nattributes\x18\x03 \x03(\x0b\x32\x1d.apinalytics.v1.TextAttribute\"A\n\rTextAttribute\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.apinalytics.v1.Text\"\x1c\n\x04Text\x12\x14\n\x0cstring_value\x18\x01 \x01(\x0c\"\x16\n\x06Status\x12\x0c\n\x04\x63ode\x18\x03 \x01(\x03\"@\n\x08KeyValue\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.apinalytics.v1.AnyValue\"\xa1\x01\n\x08\x41nyValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\x0cH\x00\x12\x14\n\nbool_value\x18\x02 \x01(\x04H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x00\x12\x31\n\x0b\x61rray_value\x18\x05 \x01(\x0b\x32\x1a.apinalytics.v1.ArrayValueH\x00\x42\x07\n\x05value\"7\n\nArrayValue\x12)\n\x06values\x18\x01 \x03(\x0b\x32\x19.apinalytics.v1.ArrayItem\"o\n\tArrayItem\x12\x16\n\x0cstring_value\x18\x01 \x01(\x0cH\x00\x12\x14\n\nbool_value\x18\x02 \x01(\x04H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x00\x42\x07\n\x05value\"3\n\nEventBatch\x12%\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x15.apinalytics.v1.Event\"\xee\n\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x06\x12\x10\n\x08trace_id\x18\x02 \x01(\x0c\x12\x0f\n\x07span_id\x18\x03 \x01(\x0c\x12\x16\n\x0eparent_span_id\x18\x04 \x01(\x0c\x12\x14\n\x0ctimestamp_us\x18\x05 \x01(\x03\x12\x18\n\x0bresponse_us\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x18\n\x0bstatus_code\x18\x07 \x01(\rH\x01\x88\x01\x01\x12\x13\n\x0b\x63onsumer_id\x18\x08 \x01(\t\x12\x0e\n\x06method\x18\t \x01(\t\x12\x0b\n\x03url\x18\n \x01(\t\x12\x10\n\x08\x66unction\x18\x0b \x01(\t\x12\r\n\x05route\x18\x0c \x01(\t\x12\x11\n\tdirection\x18\r \x01(\t\x12\x0f\n\x07service\x18\x0e \x01(\t\x12\x0c\n\x04host\x18\x0f \x01(\t\x12\x15\n\x08is_error\x18\x10 \x01(\x08H\x02\x88\x01\x01\x12\x17\n\x0f\x63onsumer_source\x18\x11 \x01(\t\x12\x14\n\x0c\x64\x65veloper_id\x18\x12 \x01(\t\x12\x0e\n\x06\x61pp_id\x18\x13 \x01(\t\x12\x17\n\x0forganization_id\x18\x14 \x01(\t\x12\x0f\n\x07plan_id\x18\x15 \x01(\t\x12\x11\n\tclient_id\x18\x16 \x01(\t\x12\x17\n\x0fservice_version\x18\x17 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x18 \x01(\t\x12\x0e\n\x06region\x18\x19 \x01(\t\x12\x14\n\x0croute_source\x18\x1a \x01(\t\x12\x13\n\x0b\x61pi_version\x18\x1b \x01(\t\x12\x12\n\nerror_type\x18\x1c \x01(\t\x12\x12\n\nrpc_status\x18\x1d \x01(\t\x12\x14\n\x0c\x63\x61\x63he_status\x18\x1e \x01(\t\x12\x16\n\tis_stream\x18\x1f \x01(\x08H\x03\x88\x01\x01\x12\x18\n\x0bupstream_us\x18  \x01(\x03H\x04\x88\x01\x01\x12\x15\n\x08queue_us\x18! \x01(\x03H\x05\x88\x01\x01\x12\x1a\n\rrequest_bytes\x18\" \x01(\x03H\x06\x88\x01\x01\x12\x1b\n\x0eresponse_bytes\x18# \x01(\x03H\x07\x88\x01\x01\x12\x19\n\x0cresend_count\x18$ \x01(\x03H\x08\x88\x01\x01\x12\x1b\n\x0equota_consumed\x18% \x01(\x03H\t\x88\x01\x01\x12\x0e\n\x06weight\x18& \x01(\x04\x12\x12\n\nuser_agent\x18\' \x01(\t\x12\x13\n\x0b\x63lient_name\x18( \x01(\t\x12\x16\n\x0e\x63lient_version\x18) \x01(\t\x12\x16\n\x0e\x63lient_ip_hash\x18* \x01(\t\x12\x18\n\x10protocol_version\x18+ \x01(\t\x12\x14\n\x0csdk_language\x18, \x01(\t\x12\x11\n\tsynthetic\x18- \x01(\t\x12\x12\n\nexperiment\x18. \x01(\t\x12\x0f\n\x07variant\x18/ \x01(\t\x12\x10\n\x08job_type\x18\x30 \x01(\t\x12\x39\n\nattributes\x18\x31 \x03(\x0b\x32%.apinalytics.v1.Event.AttributesEntry\x12\x33\n\x07metrics\x18\x32 \x03(\x0b\x32\".apinalytics.v1.Event.MetricsEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0e\n\x0c_response_usB\x0e\n\x0c_status_codeB\x0b\n\t_is_errorB\x0c\n\n_is_streamB\x0e\n\x0c_upstream_usB\x0b\n\t_queue_usB\x10\n\x0e_request_bytesB\x11\n\x0f_response_bytesB\x0f\n\r_resend_countB\x11\n\x0f_quota_consumed*`\n\x07Payload\x12\x17\n\x13PAYLOAD_UNSPECIFIED\x10\x00\x12\x12\n\x0ePAYLOAD_TRACES\x10\x01\x12\x12\n\x0ePAYLOAD_EVENTS\x10\x02\x12\x14\n\x10PAYLOAD_REJECTED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'apinalytics.v1.log_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PAYLOAD']._serialized_start=2155
-  _globals['_PAYLOAD']._serialized_end=2251
+  _globals['_EVENT_ATTRIBUTESENTRY']._loaded_options = None
+  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_options = b'8\001'
+  _globals['_EVENT_METRICSENTRY']._loaded_options = None
+  _globals['_EVENT_METRICSENTRY']._serialized_options = b'8\001'
+  _globals['_PAYLOAD']._serialized_start=3616
+  _globals['_PAYLOAD']._serialized_end=3712
   _globals['_GATEREQUEST']._serialized_start=44
   _globals['_GATEREQUEST']._serialized_end=116
   _globals['_GATERESOURCESPANS']._serialized_start=118
@@ -40,33 +44,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GATESCOPESPANS']._serialized_start=192
   _globals['_GATESCOPESPANS']._serialized_end=249
   _globals['_GATESPAN']._serialized_start=251
-  _globals['_GATESPAN']._serialized_end=296
-  _globals['_LOGHEADER']._serialized_start=299
-  _globals['_LOGHEADER']._serialized_end=495
-  _globals['_LOGRECORD']._serialized_start=498
-  _globals['_LOGRECORD']._serialized_end=784
-  _globals['_TRACEREQUEST']._serialized_start=786
-  _globals['_TRACEREQUEST']._serialized_end=855
-  _globals['_RESOURCESPANS']._serialized_start=857
-  _globals['_RESOURCESPANS']._serialized_end=965
-  _globals['_RESOURCE']._serialized_start=967
-  _globals['_RESOURCE']._serialized_end=1023
-  _globals['_SCOPESPANS']._serialized_start=1025
-  _globals['_SCOPESPANS']._serialized_end=1074
-  _globals['_SPAN']._serialized_start=1077
-  _globals['_SPAN']._serialized_end=1314
-  _globals['_STATUS']._serialized_start=1316
-  _globals['_STATUS']._serialized_end=1338
-  _globals['_KEYVALUE']._serialized_start=1340
-  _globals['_KEYVALUE']._serialized_end=1404
-  _globals['_ANYVALUE']._serialized_start=1407
-  _globals['_ANYVALUE']._serialized_end=1568
-  _globals['_ARRAYVALUE']._serialized_start=1570
-  _globals['_ARRAYVALUE']._serialized_end=1625
-  _globals['_ARRAYITEM']._serialized_start=1627
-  _globals['_ARRAYITEM']._serialized_end=1738
-  _globals['_EVENTBATCH']._serialized_start=1740
-  _globals['_EVENTBATCH']._serialized_end=1791
-  _globals['_EVENT']._serialized_start=1794
-  _globals['_EVENT']._serialized_end=2153
+  _globals['_GATESPAN']._serialized_end=349
+  _globals['_LOGHEADER']._serialized_start=352
+  _globals['_LOGHEADER']._serialized_end=570
+  _globals['_LOGRECORD']._serialized_start=573
+  _globals['_LOGRECORD']._serialized_end=899
+  _globals['_TRACEREQUEST']._serialized_start=901
+  _globals['_TRACEREQUEST']._serialized_end=970
+  _globals['_RESOURCESPANS']._serialized_start=972
+  _globals['_RESOURCESPANS']._serialized_end=1080
+  _globals['_RESOURCE']._serialized_start=1082
+  _globals['_RESOURCE']._serialized_end=1138
+  _globals['_SCOPESPANS']._serialized_start=1140
+  _globals['_SCOPESPANS']._serialized_end=1227
+  _globals['_SCOPE']._serialized_start=1229
+  _globals['_SCOPE']._serialized_end=1250
+  _globals['_SPAN']._serialized_start=1253
+  _globals['_SPAN']._serialized_end=1569
+  _globals['_SPANEVENT']._serialized_start=1571
+  _globals['_SPANEVENT']._serialized_end=1647
+  _globals['_TEXTATTRIBUTE']._serialized_start=1649
+  _globals['_TEXTATTRIBUTE']._serialized_end=1714
+  _globals['_TEXT']._serialized_start=1716
+  _globals['_TEXT']._serialized_end=1744
+  _globals['_STATUS']._serialized_start=1746
+  _globals['_STATUS']._serialized_end=1768
+  _globals['_KEYVALUE']._serialized_start=1770
+  _globals['_KEYVALUE']._serialized_end=1834
+  _globals['_ANYVALUE']._serialized_start=1837
+  _globals['_ANYVALUE']._serialized_end=1998
+  _globals['_ARRAYVALUE']._serialized_start=2000
+  _globals['_ARRAYVALUE']._serialized_end=2055
+  _globals['_ARRAYITEM']._serialized_start=2057
+  _globals['_ARRAYITEM']._serialized_end=2168
+  _globals['_EVENTBATCH']._serialized_start=2170
+  _globals['_EVENTBATCH']._serialized_end=2221
+  _globals['_EVENT']._serialized_start=2224
+  _globals['_EVENT']._serialized_end=3614
+  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_start=3356
+  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_end=3405
+  _globals['_EVENT_METRICSENTRY']._serialized_start=3407
+  _globals['_EVENT_METRICSENTRY']._serialized_end=3453
 # @@protoc_insertion_point(module_scope)

@@ -37,15 +37,21 @@ class GateScopeSpans(_message.Message):
     def __init__(self, spans: _Optional[_Iterable[_Union[GateSpan, _Mapping]]] = ...) -> None: ...
 
 class GateSpan(_message.Message):
-    __slots__ = ("trace_id", "span_id")
+    __slots__ = ("trace_id", "span_id", "parent_span_id", "kind", "flags")
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     SPAN_ID_FIELD_NUMBER: _ClassVar[int]
+    PARENT_SPAN_ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
     trace_id: bytes
     span_id: bytes
-    def __init__(self, trace_id: _Optional[bytes] = ..., span_id: _Optional[bytes] = ...) -> None: ...
+    parent_span_id: bytes
+    kind: int
+    flags: int
+    def __init__(self, trace_id: _Optional[bytes] = ..., span_id: _Optional[bytes] = ..., parent_span_id: _Optional[bytes] = ..., kind: _Optional[int] = ..., flags: _Optional[int] = ...) -> None: ...
 
 class LogHeader(_message.Message):
-    __slots__ = ("record_id", "application", "key_id", "transport", "received_ns", "received_count", "reject_reason", "payload")
+    __slots__ = ("record_id", "application", "key_id", "transport", "received_ns", "received_count", "reject_reason", "payload", "has_children")
     RECORD_ID_FIELD_NUMBER: _ClassVar[int]
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +60,7 @@ class LogHeader(_message.Message):
     RECEIVED_COUNT_FIELD_NUMBER: _ClassVar[int]
     REJECT_REASON_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    HAS_CHILDREN_FIELD_NUMBER: _ClassVar[int]
     record_id: bytes
     application: str
     key_id: str
@@ -62,10 +69,11 @@ class LogHeader(_message.Message):
     received_count: int
     reject_reason: str
     payload: Payload
-    def __init__(self, record_id: _Optional[bytes] = ..., application: _Optional[str] = ..., key_id: _Optional[str] = ..., transport: _Optional[str] = ..., received_ns: _Optional[int] = ..., received_count: _Optional[int] = ..., reject_reason: _Optional[str] = ..., payload: _Optional[_Union[Payload, str]] = ...) -> None: ...
+    has_children: bool
+    def __init__(self, record_id: _Optional[bytes] = ..., application: _Optional[str] = ..., key_id: _Optional[str] = ..., transport: _Optional[str] = ..., received_ns: _Optional[int] = ..., received_count: _Optional[int] = ..., reject_reason: _Optional[str] = ..., payload: _Optional[_Union[Payload, str]] = ..., has_children: _Optional[bool] = ...) -> None: ...
 
 class LogRecord(_message.Message):
-    __slots__ = ("record_id", "application", "key_id", "transport", "received_ns", "received_count", "reject_reason", "payload", "traces", "events")
+    __slots__ = ("record_id", "application", "key_id", "transport", "received_ns", "received_count", "reject_reason", "payload", "has_children", "hash_key", "traces", "events")
     RECORD_ID_FIELD_NUMBER: _ClassVar[int]
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +82,8 @@ class LogRecord(_message.Message):
     RECEIVED_COUNT_FIELD_NUMBER: _ClassVar[int]
     REJECT_REASON_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    HAS_CHILDREN_FIELD_NUMBER: _ClassVar[int]
+    HASH_KEY_FIELD_NUMBER: _ClassVar[int]
     TRACES_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     record_id: bytes
@@ -84,9 +94,11 @@ class LogRecord(_message.Message):
     received_count: int
     reject_reason: str
     payload: Payload
+    has_children: bool
+    hash_key: bytes
     traces: TraceRequest
     events: EventBatch
-    def __init__(self, record_id: _Optional[bytes] = ..., application: _Optional[str] = ..., key_id: _Optional[str] = ..., transport: _Optional[str] = ..., received_ns: _Optional[int] = ..., received_count: _Optional[int] = ..., reject_reason: _Optional[str] = ..., payload: _Optional[_Union[Payload, str]] = ..., traces: _Optional[_Union[TraceRequest, _Mapping]] = ..., events: _Optional[_Union[EventBatch, _Mapping]] = ...) -> None: ...
+    def __init__(self, record_id: _Optional[bytes] = ..., application: _Optional[str] = ..., key_id: _Optional[str] = ..., transport: _Optional[str] = ..., received_ns: _Optional[int] = ..., received_count: _Optional[int] = ..., reject_reason: _Optional[str] = ..., payload: _Optional[_Union[Payload, str]] = ..., has_children: _Optional[bool] = ..., hash_key: _Optional[bytes] = ..., traces: _Optional[_Union[TraceRequest, _Mapping]] = ..., events: _Optional[_Union[EventBatch, _Mapping]] = ...) -> None: ...
 
 class TraceRequest(_message.Message):
     __slots__ = ("resource_spans",)
@@ -109,32 +121,68 @@ class Resource(_message.Message):
     def __init__(self, attributes: _Optional[_Iterable[_Union[KeyValue, _Mapping]]] = ...) -> None: ...
 
 class ScopeSpans(_message.Message):
-    __slots__ = ("spans",)
+    __slots__ = ("scope", "spans")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
     SPANS_FIELD_NUMBER: _ClassVar[int]
+    scope: Scope
     spans: _containers.RepeatedCompositeFieldContainer[Span]
-    def __init__(self, spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ...) -> None: ...
+    def __init__(self, scope: _Optional[_Union[Scope, _Mapping]] = ..., spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ...) -> None: ...
+
+class Scope(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: bytes
+    def __init__(self, name: _Optional[bytes] = ...) -> None: ...
 
 class Span(_message.Message):
-    __slots__ = ("trace_id", "span_id", "parent_span_id", "name", "kind", "start_time_unix_nano", "end_time_unix_nano", "attributes", "status")
+    __slots__ = ("trace_id", "span_id", "trace_state", "parent_span_id", "name", "kind", "start_time_unix_nano", "end_time_unix_nano", "attributes", "events", "status", "flags")
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     SPAN_ID_FIELD_NUMBER: _ClassVar[int]
+    TRACE_STATE_FIELD_NUMBER: _ClassVar[int]
     PARENT_SPAN_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     START_TIME_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
     END_TIME_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
     trace_id: bytes
     span_id: bytes
+    trace_state: bytes
     parent_span_id: bytes
     name: bytes
     kind: int
     start_time_unix_nano: int
     end_time_unix_nano: int
     attributes: _containers.RepeatedCompositeFieldContainer[KeyValue]
+    events: _containers.RepeatedCompositeFieldContainer[SpanEvent]
     status: Status
-    def __init__(self, trace_id: _Optional[bytes] = ..., span_id: _Optional[bytes] = ..., parent_span_id: _Optional[bytes] = ..., name: _Optional[bytes] = ..., kind: _Optional[int] = ..., start_time_unix_nano: _Optional[int] = ..., end_time_unix_nano: _Optional[int] = ..., attributes: _Optional[_Iterable[_Union[KeyValue, _Mapping]]] = ..., status: _Optional[_Union[Status, _Mapping]] = ...) -> None: ...
+    flags: int
+    def __init__(self, trace_id: _Optional[bytes] = ..., span_id: _Optional[bytes] = ..., trace_state: _Optional[bytes] = ..., parent_span_id: _Optional[bytes] = ..., name: _Optional[bytes] = ..., kind: _Optional[int] = ..., start_time_unix_nano: _Optional[int] = ..., end_time_unix_nano: _Optional[int] = ..., attributes: _Optional[_Iterable[_Union[KeyValue, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[SpanEvent, _Mapping]]] = ..., status: _Optional[_Union[Status, _Mapping]] = ..., flags: _Optional[int] = ...) -> None: ...
+
+class SpanEvent(_message.Message):
+    __slots__ = ("name", "attributes")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    name: bytes
+    attributes: _containers.RepeatedCompositeFieldContainer[TextAttribute]
+    def __init__(self, name: _Optional[bytes] = ..., attributes: _Optional[_Iterable[_Union[TextAttribute, _Mapping]]] = ...) -> None: ...
+
+class TextAttribute(_message.Message):
+    __slots__ = ("key", "value")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    value: Text
+    def __init__(self, key: _Optional[bytes] = ..., value: _Optional[_Union[Text, _Mapping]] = ...) -> None: ...
+
+class Text(_message.Message):
+    __slots__ = ("string_value",)
+    STRING_VALUE_FIELD_NUMBER: _ClassVar[int]
+    string_value: bytes
+    def __init__(self, string_value: _Optional[bytes] = ...) -> None: ...
 
 class Status(_message.Message):
     __slots__ = ("code",)
@@ -158,11 +206,11 @@ class AnyValue(_message.Message):
     DOUBLE_VALUE_FIELD_NUMBER: _ClassVar[int]
     ARRAY_VALUE_FIELD_NUMBER: _ClassVar[int]
     string_value: bytes
-    bool_value: bool
+    bool_value: int
     int_value: int
     double_value: float
     array_value: ArrayValue
-    def __init__(self, string_value: _Optional[bytes] = ..., bool_value: _Optional[bool] = ..., int_value: _Optional[int] = ..., double_value: _Optional[float] = ..., array_value: _Optional[_Union[ArrayValue, _Mapping]] = ...) -> None: ...
+    def __init__(self, string_value: _Optional[bytes] = ..., bool_value: _Optional[int] = ..., int_value: _Optional[int] = ..., double_value: _Optional[float] = ..., array_value: _Optional[_Union[ArrayValue, _Mapping]] = ...) -> None: ...
 
 class ArrayValue(_message.Message):
     __slots__ = ("values",)
@@ -177,10 +225,10 @@ class ArrayItem(_message.Message):
     INT_VALUE_FIELD_NUMBER: _ClassVar[int]
     DOUBLE_VALUE_FIELD_NUMBER: _ClassVar[int]
     string_value: bytes
-    bool_value: bool
+    bool_value: int
     int_value: int
     double_value: float
-    def __init__(self, string_value: _Optional[bytes] = ..., bool_value: _Optional[bool] = ..., int_value: _Optional[int] = ..., double_value: _Optional[float] = ...) -> None: ...
+    def __init__(self, string_value: _Optional[bytes] = ..., bool_value: _Optional[int] = ..., int_value: _Optional[int] = ..., double_value: _Optional[float] = ...) -> None: ...
 
 class EventBatch(_message.Message):
     __slots__ = ("events",)
@@ -189,7 +237,21 @@ class EventBatch(_message.Message):
     def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("event_id", "trace_id", "span_id", "parent_span_id", "timestamp_us", "response_us", "status_code", "consumer_id", "method", "url", "function", "route", "direction", "service", "host", "is_error")
+    __slots__ = ("event_id", "trace_id", "span_id", "parent_span_id", "timestamp_us", "response_us", "status_code", "consumer_id", "method", "url", "function", "route", "direction", "service", "host", "is_error", "consumer_source", "developer_id", "app_id", "organization_id", "plan_id", "client_id", "service_version", "environment", "region", "route_source", "api_version", "error_type", "rpc_status", "cache_status", "is_stream", "upstream_us", "queue_us", "request_bytes", "response_bytes", "resend_count", "quota_consumed", "weight", "user_agent", "client_name", "client_version", "client_ip_hash", "protocol_version", "sdk_language", "synthetic", "experiment", "variant", "job_type", "attributes", "metrics")
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     SPAN_ID_FIELD_NUMBER: _ClassVar[int]
@@ -206,6 +268,40 @@ class Event(_message.Message):
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     IS_ERROR_FIELD_NUMBER: _ClassVar[int]
+    CONSUMER_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    DEVELOPER_ID_FIELD_NUMBER: _ClassVar[int]
+    APP_ID_FIELD_NUMBER: _ClassVar[int]
+    ORGANIZATION_ID_FIELD_NUMBER: _ClassVar[int]
+    PLAN_ID_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    API_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ERROR_TYPE_FIELD_NUMBER: _ClassVar[int]
+    RPC_STATUS_FIELD_NUMBER: _ClassVar[int]
+    CACHE_STATUS_FIELD_NUMBER: _ClassVar[int]
+    IS_STREAM_FIELD_NUMBER: _ClassVar[int]
+    UPSTREAM_US_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_US_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RESEND_COUNT_FIELD_NUMBER: _ClassVar[int]
+    QUOTA_CONSUMED_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    USER_AGENT_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_NAME_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_IP_HASH_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SDK_LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    SYNTHETIC_FIELD_NUMBER: _ClassVar[int]
+    EXPERIMENT_FIELD_NUMBER: _ClassVar[int]
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
+    JOB_TYPE_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
     event_id: int
     trace_id: bytes
     span_id: bytes
@@ -222,4 +318,38 @@ class Event(_message.Message):
     service: str
     host: str
     is_error: bool
-    def __init__(self, event_id: _Optional[int] = ..., trace_id: _Optional[bytes] = ..., span_id: _Optional[bytes] = ..., parent_span_id: _Optional[bytes] = ..., timestamp_us: _Optional[int] = ..., response_us: _Optional[int] = ..., status_code: _Optional[int] = ..., consumer_id: _Optional[str] = ..., method: _Optional[str] = ..., url: _Optional[str] = ..., function: _Optional[str] = ..., route: _Optional[str] = ..., direction: _Optional[str] = ..., service: _Optional[str] = ..., host: _Optional[str] = ..., is_error: _Optional[bool] = ...) -> None: ...
+    consumer_source: str
+    developer_id: str
+    app_id: str
+    organization_id: str
+    plan_id: str
+    client_id: str
+    service_version: str
+    environment: str
+    region: str
+    route_source: str
+    api_version: str
+    error_type: str
+    rpc_status: str
+    cache_status: str
+    is_stream: bool
+    upstream_us: int
+    queue_us: int
+    request_bytes: int
+    response_bytes: int
+    resend_count: int
+    quota_consumed: int
+    weight: int
+    user_agent: str
+    client_name: str
+    client_version: str
+    client_ip_hash: str
+    protocol_version: str
+    sdk_language: str
+    synthetic: str
+    experiment: str
+    variant: str
+    job_type: str
+    attributes: _containers.ScalarMap[str, str]
+    metrics: _containers.ScalarMap[str, float]
+    def __init__(self, event_id: _Optional[int] = ..., trace_id: _Optional[bytes] = ..., span_id: _Optional[bytes] = ..., parent_span_id: _Optional[bytes] = ..., timestamp_us: _Optional[int] = ..., response_us: _Optional[int] = ..., status_code: _Optional[int] = ..., consumer_id: _Optional[str] = ..., method: _Optional[str] = ..., url: _Optional[str] = ..., function: _Optional[str] = ..., route: _Optional[str] = ..., direction: _Optional[str] = ..., service: _Optional[str] = ..., host: _Optional[str] = ..., is_error: _Optional[bool] = ..., consumer_source: _Optional[str] = ..., developer_id: _Optional[str] = ..., app_id: _Optional[str] = ..., organization_id: _Optional[str] = ..., plan_id: _Optional[str] = ..., client_id: _Optional[str] = ..., service_version: _Optional[str] = ..., environment: _Optional[str] = ..., region: _Optional[str] = ..., route_source: _Optional[str] = ..., api_version: _Optional[str] = ..., error_type: _Optional[str] = ..., rpc_status: _Optional[str] = ..., cache_status: _Optional[str] = ..., is_stream: _Optional[bool] = ..., upstream_us: _Optional[int] = ..., queue_us: _Optional[int] = ..., request_bytes: _Optional[int] = ..., response_bytes: _Optional[int] = ..., resend_count: _Optional[int] = ..., quota_consumed: _Optional[int] = ..., weight: _Optional[int] = ..., user_agent: _Optional[str] = ..., client_name: _Optional[str] = ..., client_version: _Optional[str] = ..., client_ip_hash: _Optional[str] = ..., protocol_version: _Optional[str] = ..., sdk_language: _Optional[str] = ..., synthetic: _Optional[str] = ..., experiment: _Optional[str] = ..., variant: _Optional[str] = ..., job_type: _Optional[str] = ..., attributes: _Optional[_Mapping[str, str]] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...

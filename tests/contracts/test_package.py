@@ -34,7 +34,9 @@ each_module = pytest.mark.parametrize(
         "otel_apinalytics.errors",
         "otel_apinalytics.normalize",
         "otel_apinalytics.normalize.python",
-        "otel_apinalytics.normalize.sql",
+        "otel_apinalytics.normalize.spans_sql",
+        "otel_apinalytics.normalize.events_sql",
+        "otel_apinalytics.normalize.mapping",
     ],
 )
 def test_the_rules_load_no_server_library(module: str) -> None:

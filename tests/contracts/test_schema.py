@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from otel_apinalytics.catalogue import FIELDS, Field
-from otel_apinalytics.normalize.sql import NORMALIZED_COLUMNS
+from otel_apinalytics.normalize.rows_sql import NORMALIZED_COLUMNS
 
 # The engine allows one directory per process, and other tests need that of this one.
 SCRIPT = """

@@ -59,7 +59,7 @@ def test_the_page_says_why_and_then_shows(tmp_path: Path, browser: Browser) -> N
         expect(page.locator("#block")).to_contain_text(service.client.grpc)
 
         service.client.export(make_request(make_span({"db.system": "postgresql"})))
-        expect(notice).to_contain_text("no API calls (without_http)", timeout=30_000)
+        expect(notice).to_contain_text("no API calls (neither_http_nor_rpc)", timeout=30_000)
 
         calls = [make_span({**CALL, "enduser.id": "alice"}) for _ in range(3)]
         failed = make_span({**CALL, "http.response.status_code": 500, "enduser.id": "<b>bob</b>"})

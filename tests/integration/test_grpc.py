@@ -82,7 +82,7 @@ def test_what_is_no_call_is_filtered_and_in_the_ledger(client: Client, service: 
     assert "1 spans with an invalid span id" in partial.error_message
     expected = [
         ("filtered", "kind_not_server_or_client", 1),
-        ("filtered", "without_http", 1),
+        ("filtered", "neither_http_nor_rpc", 1),
         ("received", "", 6),
         ("rejected", "invalid_span_id", 1),
         ("rejected", "invalid_trace_id", 1),

@@ -25,6 +25,8 @@ KEY_SETTINGS = {
 }
 WRITE_HEADERS = {"X-Auth-User": APPLICATION, "X-Auth-Key": WRITE_KEY}
 READ_HEADERS = {"X-Auth-User": APPLICATION, "X-Auth-Key": READ_KEY}
+# Later than any event may be, in Unix seconds.
+FAR_FUTURE = 4_102_444_800
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ class Client:
         with urllib3.PoolManager(retries=False, timeout=30.0) as pool:
             url = f"http://{self.http}{path}"
             answer = pool.request(method, url, body=body, headers=dict(headers or {}))
-        is_json = "json" in answer.headers.get("content-type", "")
+        # Not application/x-ndjson, which is several documents.
+        is_json = "/json" in answer.headers.get("content-type", "")
         return answer.status, answer.json() if is_json else answer.data, answer.headers
 
     def post_events(self, events: Any, path: str = "/1/event/") -> tuple[int, Any]:
@@ -87,6 +90,13 @@ class Client:
         path = f"/1/timeseries/{start}/{end}/?{urlencode(parameters)}"
         status, body, _ = self.request("GET", path, headers=READ_HEADERS)
         return status, body
+
+    def raw_events(self, start: float = 0, end: float = FAR_FUTURE) -> list[dict[str, Any]]:
+        """Return the events of a range, by default all, as the raw read-out gives them."""
+        path = f"/1/events/{start}/{end}/?format=ndjson"
+        status, body, _ = self.request("GET", path, headers=READ_HEADERS)
+        assert status == 200, body
+        return [json.loads(line) for line in body.splitlines()]
 
     def groups(
         self,

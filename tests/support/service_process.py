@@ -59,12 +59,21 @@ class ServiceProcess:
 
 @contextmanager
 def service_process(
-    data_dir: Path, cwd: Path | None = None, /, **settings: str
+    data_dir: Path, cwd: Path | None = None, config: Path | None = None, /, **settings: str
 ) -> Iterator[ServiceProcess]:
-    """Run a service on free ports; kill it at the end of the block if it still runs."""
+    """Run a service on free ports; kill it at the end of the block if it still runs.
+
+    Args:
+        data_dir: Its data directory.
+        cwd: Where it is started.
+        config: Its settings file.
+        settings: Further settings, by variables.
+    """
     command = serve_command(
         "--data-dir", str(data_dir), "--grpc", "localhost:0", "--http", "localhost:0"
     )
+    if config is not None:
+        command += ["--config", str(config)]
     with subprocess.Popen(
         command,
         env=environment(**{**KEY_SETTINGS, **settings}),

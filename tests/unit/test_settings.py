@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from otel_apinalytics.errors import ConfigError
-from otel_apinalytics.settings import Settings, read_settings
+from otel_apinalytics.settings import MappingSetting, Settings, read_settings
 
 
 def write(directory: Path, text: str) -> Path:
@@ -164,3 +164,72 @@ def test_settings_do_not_change() -> None:
     settings = Settings()
     with pytest.raises(ValueError, match="frozen"):
         settings.grpc = "other:1"  # type: ignore[misc]
+
+
+# ---- the mapping ----
+
+ENTRY = MappingSetting(source="my-header", target="consumer_id")
+HASHED = MappingSetting(
+    source="x.key", target="attributes.key", treatment="hash", application="shop"
+)
+TOML = """
+[[mapping]]
+from = "my-header"
+to = "consumer_id"
+
+[[mapping]]
+from = "x.key"
+to = "attributes.key"
+as = "hash"
+application = "shop"
+"""
+JSON = """[{"from": "my-header", "to": "consumer_id"},
+{"from": "x.key", "to": "attributes.key", "as": "hash", "application": "shop"}]"""
+
+
+def test_a_mapping_in_the_file(tmp_path: Path) -> None:
+    """A table for each entry; what is left out has a default."""
+    assert read_settings({}, write(tmp_path, TOML)).mapping == (ENTRY, HASHED)
+    assert (ENTRY.treatment, ENTRY.application) == ("plain", None)
+
+
+def test_a_mapping_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list in JSON, with the same names."""
+    monkeypatch.setenv("APINALYTICS_MAPPING", JSON)
+    assert read_settings({}).mapping == (ENTRY, HASHED)
+
+
+def test_the_mapping_of_the_environment_replaces_the_file_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One mapping is in force; entries of two sources are not mixed."""
+    monkeypatch.setenv("APINALYTICS_MAPPING", '[{"from": "a.b", "to": "plan_id"}]')
+    settings = read_settings({}, write(tmp_path, TOML))
+    assert [entry.target for entry in settings.mapping] == ["plan_id"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[[mapping]]\nfrom = "a"\nto = "plan_id"\nhash = true\n', "hash"),
+        ('[[mapping]]\nfrom = "a"\n', "to"),
+        ('[[mapping]]\nto = "plan_id"\n', "from"),
+        ('[[mapping]]\nfrom = 1\nto = "plan_id"\n', "string"),
+        ('mapping = "a"\n', "mapping"),
+    ],
+)
+def test_a_mapping_that_is_none_stops_the_start(tmp_path: Path, text: str, message: str) -> None:
+    """An unknown key, a missing one or another type is named."""
+    with pytest.raises(ConfigError, match="setting mapping") as caught:
+        read_settings({}, write(tmp_path, text))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["x", "{}", '[{"from": "a"}]', '[{"frm": "a", "to": "plan_id"}]'])
+def test_a_variable_that_is_no_mapping_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """Text that is no JSON, or is no list of entries, is an error of the settings."""
+    monkeypatch.setenv("APINALYTICS_MAPPING", value)
+    with pytest.raises(ConfigError, match="mapping"):
+        read_settings({})

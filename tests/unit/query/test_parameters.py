@@ -9,16 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_apinalytics.catalogue import DIMENSIONS, MEASURES
+from otel_apinalytics.catalogue import BY_NAME, DIMENSIONS, MAX_ENTRY_NAME_LENGTH, MEASURES
 from otel_apinalytics.errors import InvalidRequestError
+from otel_apinalytics.query.expressions import Operand, is_map
 from otel_apinalytics.query.parameters import (
     MAX_POINTS,
     Aggregation,
     Timeseries,
+    field_names,
+    parse_raw_events,
     parse_timeseries,
 )
 
 NAMES = ("value", "granularity", "aggregation", "group", "include")
+# What a question can name: a field, or an entry of a map.
+USABLE_MEASURES = [f"{n}.x" if is_map(BY_NAME[n]) else n for n in MEASURES]
+USABLE_DIMENSIONS = [f"{n}.x" if is_map(BY_NAME[n]) else n for n in DIMENSIONS]
+LONGEST = "n" * MAX_ENTRY_NAME_LENGTH
 
 
 def parse(*parameters: tuple[str, str], start: str = "0", end: str = "86400") -> Timeseries:
@@ -169,13 +176,13 @@ def test_what_is_no_aggregation_is_refused(text: str) -> None:
     assert "percentile_1 to percentile_99" in (error.allowed or "")
 
 
-@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize("name", USABLE_MEASURES)
 def test_every_measure_can_be_the_value(name: str) -> None:
     """Measures are for aggregation."""
     assert parse(("value", name)).value.name == name
 
 
-@pytest.mark.parametrize("name", DIMENSIONS)
+@pytest.mark.parametrize("name", USABLE_DIMENSIONS)
 def test_every_dimension_can_be_the_group(name: str) -> None:
     """Dimensions are for grouping."""
     question = parse(("group", name))
@@ -193,13 +200,37 @@ def test_every_dimension_can_be_the_group(name: str) -> None:
         ("group", "event_id", DIMENSIONS),
         ("group", "application", DIMENSIONS),
         ("group", "method; DROP TABLE events", DIMENSIONS),
+        # A map as such has no value, only its entries have; other fields have no entries.
+        ("group", "attributes", DIMENSIONS),
+        ("group", "attributes.", DIMENSIONS),
+        ("group", f"attributes.{LONGEST}n", DIMENSIONS),
+        ("group", "metrics.x", DIMENSIONS),
+        ("group", "method.x", DIMENSIONS),
+        ("value", "metrics", MEASURES),
+        ("value", "metrics.", MEASURES),
+        ("value", "attributes.x", MEASURES),
+        ("value", "response_us.x", MEASURES),
     ],
 )
 def test_other_fields_are_refused(parameter: str, name: str, allowed: tuple[str, ...]) -> None:
     """With the fields that can be used so."""
     error = refusal((parameter, name))
     assert (error.parameter, error.value) == (parameter, name)
-    assert error.allowed == ", ".join(allowed)
+    assert error.allowed == field_names(allowed)
+
+
+def test_maps_are_named_by_their_entries() -> None:
+    """So say the documentation and the errors."""
+    assert "attributes.NAME, status_class" in field_names(DIMENSIONS)
+    assert field_names(MEASURES).endswith(", metrics.NAME")
+
+
+@pytest.mark.parametrize("entry", ["plan", "a.b", "Ä b", ".", LONGEST])
+def test_any_name_of_an_entry(entry: str) -> None:
+    """The name begins after the first dot."""
+    question = parse(("group", f"attributes.{entry}"), ("value", f"metrics.{entry}"))
+    assert question.group == Operand(BY_NAME["attributes"], entry)
+    assert question.value == Operand(BY_NAME["metrics"], entry)
 
 
 # ---- include ----
@@ -212,7 +243,7 @@ def test_the_same_field_means_or_and_another_means_and() -> None:
         ("include", "consumer_id:alice"),
         ("include", "method:PUT"),
     )
-    assert [(condition.field.name, condition.values) for condition in question.filters] == [
+    assert [(condition.operand.name, condition.values) for condition in question.filters] == [
         ("method", ("GET", "PUT")),
         ("consumer_id", ("alice",)),
     ]
@@ -230,6 +261,10 @@ def test_the_same_field_means_or_and_another_means_and() -> None:
         ("status_code:", ""),
         ("is_error:true", "true"),
         ("is_error:false", "false"),
+        ("is_edge:true", "true"),
+        ("status_class:5xx", "5xx"),
+        ("attributes.plan:gold:1", "gold:1"),
+        ("attributes.plan:", ""),
     ],
 )
 def test_values_to_include(text: str, value: str) -> None:
@@ -254,6 +289,10 @@ def test_values_to_include(text: str, value: str) -> None:
         ("is_error:1", "true or false"),
         ("is_error:", "true or false"),
         ("is_error:True", "true or false"),
+        ("is_edge:1", "true or false"),
+        ("attributes:x", "attributes.NAME"),
+        ("attributes.:x", "attributes.NAME"),
+        ("metrics.x:1", "field:value"),
     ],
 )
 def test_what_cannot_be_included_is_refused(text: str, allowed: str) -> None:
@@ -261,6 +300,50 @@ def test_what_cannot_be_included_is_refused(text: str, allowed: str) -> None:
     error = refusal(("include", "method:GET"), ("include", text))
     assert (error.parameter, error.value) == ("include", text)
     assert allowed in (error.allowed or "")
+
+
+def test_entries_of_a_map_are_different_fields() -> None:
+    """Values of one entry are joined by or, of two by and."""
+    question = parse(
+        ("include", "attributes.plan:gold"),
+        ("include", "attributes.team:a"),
+        ("include", "attributes.plan:free"),
+    )
+    assert [(condition.operand.entry, condition.values) for condition in question.filters] == [
+        ("plan", ("gold", "free")),
+        ("team", ("a",)),
+    ]
+
+
+# ---- raw events ----
+
+
+@pytest.mark.parametrize("parameters", [[], [("format", "")], [("format", "ndjson")]])
+def test_the_range_of_raw_events(parameters: list[tuple[str, str]]) -> None:
+    """Read as that of a timeseries; the format may be left out."""
+    assert parse_raw_events("1.5", "2", parameters) == (1_500_000, 2_000_000)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "parameters", "named", "allowed"),
+    [
+        ("x", "2", [], ("start", "x"), "Unix time"),
+        ("2", "2", [], ("end", "2"), "after start"),
+        ("1", "2", [("format", "json")], ("format", "json"), "ndjson"),
+        ("1", "2", [("format", "NDJSON")], ("format", "NDJSON"), "ndjson"),
+        ("1", "2", [("format", ""), ("format", "ndjson")], ("format", "ndjson"), "one value"),
+        ("1", "2", [("group", "")], ("group", ""), "format"),
+        ("1", "2", [("include", "method:GET")], ("include", "method:GET"), "format"),
+    ],
+)
+def test_what_cannot_be_asked_of_raw_events(
+    start: str, end: str, parameters: list[tuple[str, str]], named: tuple[str, str], allowed: str
+) -> None:
+    """The error names the parameter and its value, and says what is allowed."""
+    with pytest.raises(InvalidRequestError) as caught:
+        parse_raw_events(start, end, parameters)
+    assert (caught.value.parameter, caught.value.value) == named
+    assert allowed in (caught.value.allowed or "")
 
 
 # ---- names ----
@@ -295,3 +378,5 @@ def test_any_text_is_taken_or_refused(
     for range_start, range_end in ((start, end), ("0", "86400")):
         with contextlib.suppress(InvalidRequestError):
             parse_timeseries(range_start, range_end, parameters)
+        with contextlib.suppress(InvalidRequestError):
+            parse_raw_events(range_start, range_end, parameters)

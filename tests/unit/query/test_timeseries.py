@@ -13,9 +13,12 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from otel_apinalytics.catalogue import DIMENSIONS
+from otel_apinalytics.catalogue import BY_NAME, DIMENSIONS, MEASURES, FieldType
+from otel_apinalytics.errors import InvalidRequestError
+from otel_apinalytics.query.expressions import is_map
 from otel_apinalytics.query.parameters import parse_timeseries
-from otel_apinalytics.query.timeseries import compile_timeseries
+from otel_apinalytics.query.timeseries import compile_timeseries, run_timeseries
+from otel_apinalytics.store.engine import Engine, Rows
 
 RunSql = Callable[..., list[list[Any]]]
 Ask = Callable[..., list[tuple[str, int, float]]]
@@ -197,14 +200,226 @@ def test_no_text_of_a_user_is_in_the_statement(ask: Ask, text: str) -> None:
     assert ask(text) == [("", 0, 0)]
 
 
+AGGREGATIONS = ("count", "mean", "min", "max", "sum", "percentile_99")
+USABLE_DIMENSIONS = [f"{n}.plan" if is_map(BY_NAME[n]) else n for n in DIMENSIONS]
+USABLE_MEASURES = [f"{n}.tokens" if is_map(BY_NAME[n]) else n for n in MEASURES]
+
+
 def test_every_dimension_can_be_grouped_and_filtered_together(ask: Ask) -> None:
     """The engine accepts each combination of parameters that the parser lets through."""
-    values = {"status_code": "200", "is_error": "true"}
-    aggregations = itertools.cycle(["count", "mean", "min", "max", "sum", "percentile_99"])
-    for group, aggregation in zip(DIMENSIONS, aggregations, strict=False):
-        include = [f"{name}:{values.get(name, 'x')}" for name in DIMENSIONS]
+    kinds = {FieldType.INTEGER: "200", FieldType.BOOLEAN: "true"}
+    include = [
+        f"{name}:{kinds.get(BY_NAME[name.partition('.')[0]].type, 'x')}"
+        for name in USABLE_DIMENSIONS
+    ]
+    for group, aggregation in zip(USABLE_DIMENSIONS, itertools.cycle(AGGREGATIONS), strict=False):
         rows = ask("calls", *include, group=group, granularity="week", aggregation=aggregation)
         assert rows == []
+
+
+@pytest.mark.parametrize("group", USABLE_DIMENSIONS)
+def test_every_dimension_adds_up(ask: Ask, group: str) -> None:
+    """Whatever the group, each call is in one."""
+    rows = ask("calls", "direction:inbound", "direction:outbound", group=group)
+    assert sum(value for _, _, value in rows) == 5
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+@pytest.mark.parametrize("measure", USABLE_MEASURES)
+def test_every_measure_can_be_aggregated(ask: Ask, measure: str, aggregation: str) -> None:
+    """A measure that no call has gives no point, and a count all the same."""
+    rows = ask("calls", "consumer_id:alice", value=measure, aggregation=aggregation)
+    missing = measure not in ("response_us", "weight") and aggregation != "count"
+    assert len(rows) == (0 if missing else 1)
+
+
+# ---- fields that are computed ----
+
+# A Wednesday, 23:59:30 UTC, and two minutes later.
+NIGHT = "2017-07-19 23:59:30"
+MORNING = "2017-07-20 00:01:30"
+DAY_S = 86_400
+# Trace, span and parent span, each a letter; and what a question about the calls' time range says.
+SPANS = [
+    # (application, timestamp, trace, span, parent)
+    ("edges", "2017-07-20 12:00:00", "t", "a", ""),
+    ("edges", "2017-07-20 12:00:01", "t", "b", "a"),
+    # The parent is another's, or of another trace, or was never sent.
+    ("edges", "2017-07-20 12:00:02", "t", "c", "x"),
+    ("edges", "2017-07-20 12:00:03", "u", "d", "a"),
+    ("edges", "2017-07-20 12:00:04", "t", "e", "z"),
+    # The parents are outside of the hour that is asked: within a day, and not.
+    ("edges", "2017-07-20 12:00:05", "t", "f", "p"),
+    ("edges", "2017-07-20 12:00:06", "t", "g", "q"),
+    ("edges", "2017-07-20 12:00:07", "t", "h", "r"),
+    ("edges", "2017-07-20 12:00:08", "t", "i", "s"),
+    ("edges", "2017-07-19 12:00:00", "t", "p", ""),
+    ("edges", "2017-07-19 11:59:59", "t", "q", ""),
+    ("edges", "2017-07-21 12:59:59", "t", "r", ""),
+    ("edges", "2017-07-21 13:00:00", "t", "s", ""),
+    ("others", "2017-07-20 12:00:00", "t", "x", ""),
+]
+EDGES_START = 1_500_552_000
+EDGES = {"a", "c", "d", "e", "g", "i"}
+
+
+@pytest.fixture(scope="module")
+def computed(events: None, run_command: Callable[[str], None]) -> None:
+    """Store calls that tell the computed fields apart."""
+    columns = (
+        "timestamp, application, event_id, direction, consumer_id, trace_id, span_id, "
+        "parent_span_id"
+    )
+    rows = [
+        f"('{time}', '{application}', {number}, 'inbound', '{span}', '{trace}', '{span}', "
+        f"'{parent}')"
+        for number, (application, time, trace, span, parent) in enumerate(SPANS)
+    ]
+    run_command(f"INSERT INTO events ({columns}) VALUES {', '.join(rows)}")
+    columns = (
+        "timestamp, application, event_id, direction, status_code, response_us, is_stream, weight, "
+        "attributes, metrics"
+    )
+    calls = [
+        (NIGHT, 200, 100, False, 1000, "'plan', 'gold'", "'tokens', 1.5"),
+        (NIGHT, 201, 100, False, 2000, "'plan', 'gold', 'a.b', 'x'", "'tokens', -3"),
+        (MORNING, 404, 100, False, 1000, "'plan', 'free'", "'tokens', 0"),
+        (MORNING, 599, 90_000_000, True, 2500, "'plan', ''", ""),
+        (MORNING, "NULL", "NULL", False, 1000, "", ""),
+    ]
+    values = [
+        f"('{time}', 'kinds', {number}, 'inbound', {status}, {us}, {stream}, {weight}, "
+        f"map({attributes}), map({metrics}))"
+        for number, (time, status, us, stream, weight, attributes, metrics) in enumerate(calls)
+    ]
+    run_command(f"INSERT INTO events ({columns}) VALUES {', '.join(values)}")
+
+
+@pytest.mark.parametrize(
+    ("group", "expected"),
+    [
+        ("status_class", {"2xx": 2, "4xx": 1, "5xx": 1, "": 1}),
+        ("hour_of_day", {"23": 2, "0": 3}),
+        ("weekday", {"3": 2, "4": 3}),
+        ("is_edge", {"true": 5}),
+        ("is_stream", {"false": 4, "true": 1}),
+        ("attributes.plan", {"gold": 2, "free": 1, "": 2}),
+        ("attributes.a.b", {"x": 1, "": 4}),
+        ("attributes.nothing", {"": 5}),
+    ],
+)
+def test_groups_of_computed_fields(
+    computed: None, ask: Ask, group: str, expected: dict[str, int]
+) -> None:
+    """They are grouped and filtered as any other; missing is empty."""
+    rows = ask("kinds", group=group)
+    assert {key: value for key, _, value in rows} == expected
+    for key, count in expected.items():
+        assert ask("kinds", f"{group}:{key}") == [("", 0, count)]
+
+
+def test_computed_fields_join_with_others(computed: None, ask: Ask) -> None:
+    """Same field is or, different fields are and."""
+    assert ask("kinds", "status_class:2xx", "status_class:5xx") == [("", 0, 3)]
+    assert ask("kinds", "status_class:2xx", "weekday:4") == [("", 0, 0)]
+    both = ask("kinds", "attributes.plan:gold", "attributes.a.b:x", group="status_class")
+    assert both == [("2xx", 0, 1)]
+
+
+def test_every_hour_and_weekday_has_its_name(ask: Ask) -> None:
+    """Hours count from 0, days from 1 on Monday, in UTC."""
+    moments = [datetime.fromtimestamp(time, timezone.utc) for time in TIMES]
+    for group, expected in {
+        "hour_of_day": Counter(str(moment.hour) for moment in moments),
+        "weekday": Counter(str(moment.isoweekday()) for moment in moments),
+    }.items():
+        assert {key: value for key, _, value in ask("times", group=group)} == expected
+
+
+def test_an_edge_has_no_parent_among_the_application_s_events(computed: None, ask: Ask) -> None:
+    """Parents are looked for in the same trace, in the range and a day around it."""
+    bounds = {"start": str(EDGES_START), "end": str(EDGES_START + 3600)}
+    found = {key for key, _, _ in ask("edges", "is_edge:true", group="consumer_id", **bounds)}
+    assert found == EDGES
+    split = ask("edges", group="is_edge", **bounds)
+    assert {key: value for key, _, value in split} == {"true": 6, "false": 3}
+
+
+@pytest.mark.parametrize("end", ["1", END])
+def test_edges_at_the_ends_of_time(ask: Ask, end: str) -> None:
+    """There is no day before the first, nor one after the last."""
+    rows = ask("times", start="0", end=end, group="is_edge")
+    assert rows == [("true", 0, sum(time < float(end) for time in TIMES))]
+
+
+# ---- measures of other kinds ----
+
+
+@pytest.mark.parametrize(
+    ("value", "aggregation", "expected"),
+    [
+        ("weight", "sum", 7.5),
+        ("weight", "mean", 1.5),
+        ("weight", "min", 1.0),
+        ("weight", "max", 2.5),
+        ("weight", "percentile_50", 1.0),
+        ("weight", "count", 5),
+        ("metrics.tokens", "sum", -1.5),
+        ("metrics.tokens", "mean", -0.5),
+        ("metrics.tokens", "min", -3.0),
+        ("metrics.tokens", "max", 1.5),
+        ("metrics.tokens", "count", 5),
+        # A stream's time is in all aggregations but the percentiles.
+        ("response_us", "percentile_99", 100),
+        ("response_us", "max", 90_000_000),
+        ("response_us", "sum", 90_000_300),
+        ("response_us", "mean", 22_500_075),
+        ("response_us", "count", 5),
+    ],
+)
+def test_values_are_public_ones(
+    computed: None, ask: Ask, value: str, aggregation: str, expected: float
+) -> None:
+    """Weight is in requests; an entry that is missing is no zero."""
+    ((_, _, found),) = ask("kinds", value=value, aggregation=aggregation)
+    assert found == pytest.approx(expected, rel=0.01 if "percentile" in aggregation else 1e-12)
+
+
+def test_only_streams_have_no_percentile(computed: None, ask: Ask) -> None:
+    """Where all are streams there is nothing to rank."""
+    assert ask("kinds", "is_stream:true", aggregation="percentile_50") == []
+    assert ask("kinds", "is_stream:true") == [("", 0, 1)]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_names_of_entries_are_parameters(computed: None, ask: Ask, text: str) -> None:
+    """What a user calls an entry is not in the statement either."""
+    parameters = [
+        ("group", f"attributes.{text}marker"),
+        ("value", f"metrics.{text}marker"),
+        ("include", f"attributes.{text}marker:"),
+        ("aggregation", "sum"),
+    ]
+    statement = compile_timeseries(parse_timeseries("0", "1", parameters), "app", 1.0)
+    assert "marker" not in statement.sql
+    assert ask("kinds", group=f"attributes.{text}") == [("", 0, 5)]
+    assert ask("kinds", value=f"metrics.{text}", aggregation="sum") == []
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_a_sum_that_is_no_number_is_said(value: float) -> None:
+    """JSON has no infinity: numbers of the sender's own can be added up to it."""
+
+    class Overflowing(Engine):
+        def __init__(self) -> None:
+            pass
+
+        def query(self, *_: Any) -> Rows:
+            return Rows(("key", "bucket", "result"), [("", 0, value)])
+
+    question = parse_timeseries("0", "1", [("value", "metrics.x"), ("aggregation", "sum")])
+    with pytest.raises(InvalidRequestError, match="larger than any number"):
+        run_timeseries(Overflowing(), "app", question, 1.0)
 
 
 def test_the_time_limit_is_in_the_statement() -> None:

@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_apinalytics.catalogue import FIELDS, MAX_RESPONSE_US
+from otel_apinalytics.catalogue import (
+    FIELDS,
+    MAX_ENTRIES,
+    MAX_ENTRY_NAME_LENGTH,
+    MAX_INTEGER,
+    MAX_RESPONSE_US,
+    MAX_WEIGHT,
+    Field,
+    FieldType,
+)
 from otel_apinalytics.errors import InvalidRequestError
 from otel_apinalytics.receiver import events_json
 from otel_apinalytics.receiver.events_json import encode_events
@@ -56,24 +65,69 @@ def test_an_event_of_2014() -> None:
     assert event == expected
 
 
+SENDABLE = [field for field in FIELDS if field.in_event]
+LONGEST = "n" * MAX_ENTRY_NAME_LENGTH
+
+
+def some_value(field: Field) -> Any:
+    """Return a value that a field may have."""
+    if field.type is FieldType.HEX:
+        return "aF" * (field.maximum or 0)
+    return {
+        FieldType.TIME: 1_400_000_000.5,
+        FieldType.TEXT: field.choices[-1] if field.choices else f"/{field.name}",
+        FieldType.INTEGER: field.maximum,
+        FieldType.NUMBER: 1.5,
+        FieldType.BOOLEAN: True,
+        FieldType.TEXT_MAP: {"plan": "gold", "é": ""},
+        FieldType.NUMBER_MAP: {"tokens": 12, "cost": -0.5},
+    }[field.type]
+
+
 def test_all_fields() -> None:
     """Every field of the catalogue that can be sent arrives."""
-    sent: dict[str, Any] = CLASSIC | {
-        "route": "/users/{id}",
-        "direction": "outbound",
-        "service": "shop",
-        "host": "api.example.com",
-        "is_error": True,
-        "trace_id": "0123456789abcdef0123456789ABCDEF",
-        "span_id": "0123456789abcdef",
-        "parent_span_id": "fedcba9876543210",
-    }
-    assert set(sent) == {field.name for field in FIELDS if field.in_event}
+    sent = {field.name: some_value(field) for field in SENDABLE}
     (event,) = encode(sent)
-    for name in ("trace_id", "span_id", "parent_span_id"):
-        assert getattr(event, name).hex() == sent[name].lower()
-    for name in ("route", "direction", "service", "host", "is_error"):
-        assert getattr(event, name) == sent[name]
+    for field in SENDABLE:
+        value = sent[field.name]
+        if field.name == "timestamp":
+            assert event.timestamp_us == 1_400_000_000_500_000
+        elif field.type is FieldType.HEX:
+            assert getattr(event, field.name).hex() == value.lower()
+        elif field.type in (FieldType.TEXT_MAP, FieldType.NUMBER_MAP):
+            assert dict(getattr(event, field.name)) == value
+        else:
+            assert getattr(event, field.name) == value * field.scale
+
+
+@pytest.mark.parametrize("field", SENDABLE, ids=lambda field: field.name)
+def test_each_field_alone(field: Field) -> None:
+    """Only the time is needed besides."""
+    (event,) = encode({"timestamp": 1} | {field.name: some_value(field)})
+    assert {name.name for name, _ in event.ListFields()} - {"timestamp_us", "event_id"} == (
+        {field.name} - {"timestamp"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("weight", "thousandths"),
+    [
+        (1, 1000),
+        (1.0, 1000),
+        (2, 2000),
+        (3.3333, 3333),
+        (1.0004, 1000),
+        (1.0005, 1001),
+        (1.0015, 1002),
+        (2.0025, 2003),
+        (8.4999, 8500),
+        (MAX_WEIGHT, 10**12),
+    ],
+)
+def test_weight_is_in_thousandths(weight: float, thousandths: int) -> None:
+    """Rounded as it is written: half goes up."""
+    (event,) = encode({"timestamp": 1, "weight": weight})
+    assert event.weight == thousandths
 
 
 @pytest.mark.parametrize(
@@ -116,12 +170,22 @@ def test_what_is_null_or_left_out_is_missing() -> None:
         ("consumer_id", "a\0b\n\u2028😀"),
         ("url", "/" * 16_384),
         ("method", "x" * 64),
+        ("request_bytes", 0),
+        ("request_bytes", MAX_INTEGER),
+        ("user_agent", "x" * 512),
+        ("attributes", {}),
+        ("attributes", {LONGEST: "é" * 1024, "x": "", "a\0b": "\n"}),
+        ("attributes", {str(number): "x" for number in range(MAX_ENTRIES)}),
+        ("metrics", {}),
+        ("metrics", {"a": 0, "b": -1.5, "c": 1e308, "d": 5e-324}),
+        ("metrics", {str(number): number for number in range(MAX_ENTRIES)}),
     ],
 )
-def test_values_at_their_limits(name: str, value: str | int) -> None:
+def test_values_at_their_limits(name: str, value: Any) -> None:
     """What is allowed is taken as it is."""
     (event,) = encode({"timestamp": 1, name: value})
-    assert getattr(event, name) == value
+    found = getattr(event, name)
+    assert (dict(found) if isinstance(value, dict) else found) == value
 
 
 def test_each_event_gets_an_id_of_its_own() -> None:
@@ -168,6 +232,31 @@ def test_no_events() -> None:
         ("trace_id", "0" * 32 + "\n", "32 hexadecimal digits"),
         ("span_id", "0" * 32, "16 hexadecimal digits"),
         ("parent_span_id", "", "16 hexadecimal digits"),
+        ("route_source", "guessed", "attribute, name, derived or unmatched"),
+        ("is_stream", 0, "true or false"),
+        ("user_agent", "x" * 513, "text of at most 512 characters"),
+        ("request_bytes", MAX_INTEGER + 1, f"an integer from 0 to {MAX_INTEGER}"),
+        ("resend_count", -1, "an integer from 0"),
+        ("quota_consumed", 1.5, "an integer from 0"),
+        ("weight", 0.999, f"a number from 1 to {MAX_WEIGHT}"),
+        ("weight", MAX_WEIGHT + 1, "a number from 1"),
+        ("weight", "2", "a number from 1"),
+        ("weight", True, "a number from 1"),
+        ("attributes", "plan", "an object of at most 64 names of 1 to 128 characters"),
+        ("attributes", ["plan"], "an object of at most 64 names"),
+        ("attributes", {"plan": 1}, "each with text of at most 1024 characters"),
+        ("attributes", {"plan": None}, "each with text"),
+        ("attributes", {"plan": {"a": "b"}}, "each with text"),
+        ("attributes", {"plan": "x" * 1025}, "each with text"),
+        ("attributes", {"": "x"}, "names of 1 to 128 characters"),
+        ("attributes", {LONGEST + "n": "x"}, "names of 1 to 128 characters"),
+        ("attributes", {str(number): "x" for number in range(65)}, "at most 64 names"),
+        ("metrics", [1], "an object of at most 64 names"),
+        ("metrics", {"tokens": "1"}, "each with a number"),
+        ("metrics", {"tokens": True}, "each with a number"),
+        ("metrics", {"tokens": None}, "each with a number"),
+        ("metrics", {"": 1}, "names of 1 to 128 characters"),
+        ("metrics", {str(number): 1 for number in range(65)}, "at most 64 names"),
     ],
 )
 @pytest.mark.parametrize("index", [0, 2])
@@ -240,6 +329,10 @@ def test_the_body_must_be_an_array(body: bytes) -> None:
         rb'[{"timestamp": 1, "method": "\ud800"}]',
         rb'[{"timestamp": 1, "method": "\udc00x"}]',
         rb'[{"timestamp": 1, "\ud800": 1}]',
+        rb'[{"timestamp": 1, "attributes": {"\ud800": "x"}}]',
+        rb'[{"timestamp": 1, "attributes": {"x": "\ud800"}}]',
+        b'[{"timestamp": 1, "metrics": {"x": NaN}}]',
+        b'[{"timestamp": 1, "metrics": {"x": -Infinity}}]',
     ],
 )
 def test_what_is_no_json_is_refused(body: bytes) -> None:
@@ -262,6 +355,7 @@ def test_too_many_events_are_refused() -> None:
         b'[{"timestamp": "x"}, ' + b"[" * 100_000,
         b'[{"timestamp": 1e999}]',
         b'[{"timestamp": 1, "other": 1e999}]',
+        b'[{"timestamp": 1, "metrics": {"a": 1e999}}]',
         rb'[{"timestamp": 1, "method": {"\ud800": 1}}]',
     ],
 )

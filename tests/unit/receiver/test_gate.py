@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -73,6 +74,34 @@ def test_good_and_bad_spans_are_told_apart() -> None:
     """One bad span does not cost the others."""
     body = request([valid(), Span(), valid()], [Span(trace_id=TRACE_ID), Span(span_id=SPAN_ID)])
     assert gate.inspect(body) == Counts(5, 2, 1)
+
+
+PARENT = b"\3" * 8
+LOCAL, REMOTE = 0x100, 0x300
+
+
+@pytest.mark.parametrize(
+    ("changes", "has_children"),
+    [
+        ({}, False),
+        ({"kind": Span.SPAN_KIND_INTERNAL}, False),
+        ({"kind": Span.SPAN_KIND_INTERNAL, "parent_span_id": PARENT}, True),
+        ({"kind": Span.SPAN_KIND_INTERNAL, "parent_span_id": PARENT, "flags": REMOTE}, True),
+        ({"kind": Span.SPAN_KIND_SERVER, "parent_span_id": PARENT}, False),
+        ({"kind": Span.SPAN_KIND_SERVER, "parent_span_id": PARENT, "flags": LOCAL}, True),
+        ({"kind": Span.SPAN_KIND_SERVER, "parent_span_id": PARENT, "flags": LOCAL | 1}, True),
+        ({"kind": Span.SPAN_KIND_SERVER, "parent_span_id": PARENT, "flags": REMOTE}, False),
+        ({"kind": Span.SPAN_KIND_SERVER, "parent_span_id": PARENT, "flags": 0x200}, False),
+        ({"kind": Span.SPAN_KIND_SERVER, "flags": LOCAL}, False),
+        ({"kind": Span.SPAN_KIND_CLIENT, "parent_span_id": PARENT, "flags": LOCAL}, False),
+        ({"kind": Span.SPAN_KIND_PRODUCER, "parent_span_id": PARENT, "flags": LOCAL}, False),
+        ({"parent_span_id": PARENT, "flags": LOCAL}, False),
+    ],
+)
+def test_children_are_seen(changes: dict[str, Any], has_children: bool) -> None:
+    """INTERNAL spans with a parent, and SERVER spans with a local one, say something of it."""
+    body = request([valid(), Span(trace_id=TRACE_ID, span_id=SPAN_ID, **changes)], [valid()])
+    assert gate.inspect(body) == Counts(3, 0, 0, has_children)
 
 
 @pytest.mark.parametrize("body", [b"", request([]), request([], [])])

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
 import pytest
 
+from otel_apinalytics.normalize.mapping import NO_MAPPING, Mapping, MappingEntry
 from otel_apinalytics.receiver.loader import Loader
 from otel_apinalytics.receiver.log import (
     SET_ASIDE,
@@ -16,10 +17,19 @@ from otel_apinalytics.receiver.log import (
     SealedSegment,
     open_log_directory,
 )
-from otel_apinalytics.receiver.records import new_header, spans_record
+from otel_apinalytics.receiver.records import events_record, new_header, spans_record
 from otel_apinalytics.receiver.segment import LogIdentity
 from otel_apinalytics.store.engine import Engine, EngineError, LoadStatement
+from otel_apinalytics.store.loads import Loads
+from otel_apinalytics.wire.log_pb2 import LogRecord
 from tests.support.waiting import wait_for
+
+LOADS = Loads(NO_MAPPING)
+
+
+def hash_key(application: str) -> bytes:
+    """Return a key that differs by application."""
+    return application.encode().ljust(32, b".")
 
 
 class Store:
@@ -33,13 +43,20 @@ class Store:
 
     def __init__(self, faults: Sequence[EngineError] = ()) -> None:
         self.faults = list(faults)
-        self.tables: list[str] = []
+        self.statements: list[LoadStatement] = []
+        self.sources: list[bytes] = []
+
+    @property
+    def tables(self) -> list[str]:
+        """The tables that were loaded, in order."""
+        return [statement.table for statement in self.statements]
 
     def load(self, statement: LoadStatement, source: Path, token: str) -> None:
         """Take a load, or fail."""
         if self.faults:
             raise self.faults.pop(0)
-        self.tables.append(statement.table)
+        self.statements.append(statement)
+        self.sources.append(source.read_bytes())
 
 
 def seal_damaged(directory: Path, identity: LogIdentity) -> SealedSegment:
@@ -60,7 +77,7 @@ def test_what_is_set_aside_replaces_nothing(tmp_path: Path) -> None:
     engine = cast(Engine, Store())
     for _ in range(2):
         segment = seal_damaged(tmp_path, identity)
-        loader = Loader(engine, identity, tmp_path, lambda *released: None)
+        loader = Loader(engine, lambda: LOADS, hash_key, identity, tmp_path, lambda *released: None)
         loader.start()
         loader.submit(segment)
         loader.close()
@@ -68,7 +85,12 @@ def test_what_is_set_aside_replaces_nothing(tmp_path: Path) -> None:
     assert len(list((tmp_path / SET_ASIDE).iterdir())) == 2
 
 
-def load(directory: Path, store: Store, records: Sequence[bytes]) -> list[float]:
+def load(
+    directory: Path,
+    store: Store,
+    records: Sequence[bytes],
+    loads: Callable[[], Loads] = lambda: LOADS,
+) -> list[float]:
     """Write records as one segment, load it, and return the seconds of each load that ended."""
     identity = open_log_directory(directory, bytes(32))
     sealed: list[SealedSegment] = []
@@ -79,7 +101,12 @@ def load(directory: Path, store: Store, records: Sequence[bytes]) -> list[float]
     log.close()
     seconds: list[float] = []
     loader = Loader(
-        cast(Engine, store), identity, directory, lambda _, load_s: seconds.append(load_s)
+        cast(Engine, store),
+        loads,
+        hash_key,
+        identity,
+        directory,
+        lambda _, load_s: seconds.append(load_s),
     )
     loader.start()
     for segment in sealed:
@@ -123,3 +150,82 @@ def test_a_record_at_fault_is_found_and_kept(tmp_path: Path, code: int) -> None:
     assert store.tables == rejected + loaded + loaded
     assert len(list((tmp_path / SET_ASIDE).iterdir())) == 1
     assert [path.name for path in tmp_path.glob("*.log")] == []
+
+
+def messages_of(stream: bytes) -> list[LogRecord]:
+    """Return the records of a stream of messages, each behind its length."""
+    found, position = [], 0
+    while position < len(stream):
+        length, shift = 0, 0
+        while True:
+            byte = stream[position]
+            position += 1
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        found.append(LogRecord.FromString(stream[position : position + length]))
+        position += length
+    return found
+
+
+def test_each_record_is_loaded_with_its_application_s_hash_key(tmp_path: Path) -> None:
+    """The key is in what the engine reads, not in what is on disk."""
+    store = Store()
+    applications = ("shop", "bank", "shop")
+    load(
+        tmp_path,
+        store,
+        [spans_record(new_header(name, "key", "grpc", 1), b"") for name in applications],
+    )
+    for source in store.sources:
+        assert [r.application for r in messages_of(source)] == [*applications]
+        assert [r.hash_key for r in messages_of(source)] == [*map(hash_key, applications)]
+
+
+def test_a_hash_key_that_was_sent_counts_for_nothing(tmp_path: Path) -> None:
+    """Whoever knows the format cannot choose the key under which others are hashed."""
+    store = Store()
+    sent = LogRecord(hash_key=b"chosen").SerializeToString()
+    load(tmp_path, store, [spans_record(new_header("shop", "key", "grpc", 1), b"") + sent])
+    (record,) = messages_of(store.sources[0])
+    assert record.hash_key == hash_key("shop")
+
+
+@pytest.mark.parametrize("with_children", [False, True])
+def test_batch_rules_are_paid_for_where_they_are_needed(
+    tmp_path: Path, with_children: bool
+) -> None:
+    """One record with children is enough to look for them in the segment."""
+    store = Store()
+    headers = [new_header("app", "key", "grpc", 1) for _ in range(3)]
+    headers[1].has_children = with_children
+    load(tmp_path, store, [spans_record(header, b"") for header in headers])
+    assert store.tables == ["ledger", "normalized"]
+    assert [statement.reads_again for statement in store.statements] == [False, with_children]
+
+
+def test_each_kind_of_payload_has_its_statement(tmp_path: Path) -> None:
+    """Spans and events of one segment are loaded one after the other."""
+    store = Store()
+    load(
+        tmp_path,
+        store,
+        [*records(1), events_record(new_header("app", "key", "http", 1), b"")],
+    )
+    assert store.tables == ["ledger", "normalized", "normalized"]
+    assert len({statement.select for statement in store.statements}) == 3
+
+
+def test_each_load_asks_for_the_statements(tmp_path: Path) -> None:
+    """A new mapping is used from the next load on."""
+    entry = MappingEntry("x.tenant", "organization_id")
+    newer = Loads(Mapping((entry,)))
+    store, found = Store(), iter([LOADS, newer])
+    for directory in ("first", "second"):
+        (tmp_path / directory).mkdir()
+        load(tmp_path / directory, store, records(1), lambda: next(found))
+    old, new = (s.select for s in store.statements if s.table == "normalized")
+    assert old != new
+    assert "x.tenant" in new
+    assert "x.tenant" not in old

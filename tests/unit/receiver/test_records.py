@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from otel_apinalytics.receiver.records import (
     events_record,
+    hash_key_field,
+    header_of,
     new_header,
     rejected_record,
     spans_record,
@@ -114,3 +116,31 @@ def test_a_record_can_be_rejected_twice() -> None:
     record = spans_record(new_header("app", "key", "grpc", 3), b"\xff not a message")
     once = rejected_record(record, "undecodable")
     assert rejected_record(once, "undecodable") == once
+
+
+@given(key=st.binary(max_size=40), sent=st.binary(max_size=40))
+def test_an_appended_hash_key_wins(key: bytes, sent: bytes) -> None:
+    """Of one field the last counts: what was received cannot set another key."""
+    payload = request(["call"]).SerializeToString()
+    record = spans_record(new_header("app", "key", "grpc", 1), payload)
+    record += LogRecord(hash_key=sent).SerializeToString()
+    read = LogRecord.FromString(record + hash_key_field(key))
+    # An empty field is none; a real key has 32 bytes.
+    assert read.hash_key == (key or sent)
+    assert read.traces == request(["call"])
+    assert_header(read, header_of(record))
+
+
+def test_a_payload_cannot_reach_the_header() -> None:
+    """What looks like fields of a record, inside a request, stays inside it."""
+    forged = LogRecord(application="other", hash_key=b"chosen", has_children=True)
+    record = spans_record(new_header("app", "key", "grpc", 1), forged.SerializeToString())
+    read = header_of(record)
+    assert (read.application, read.has_children) == ("app", False)
+
+
+@pytest.mark.parametrize("has_children", [False, True])
+def test_the_header_says_whether_there_are_children(has_children: bool) -> None:
+    """The loader chooses its statement by it."""
+    header = new_header("app", "key", "grpc", 1, has_children=has_children)
+    assert header_of(spans_record(header, b"")).has_children is has_children

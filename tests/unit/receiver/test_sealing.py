@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 import stat
 from pathlib import Path
@@ -17,6 +19,7 @@ from otel_apinalytics.receiver.sealing import (
     WRAPPED_KEY_BYTES,
     Seal,
     SealError,
+    hash_key_of,
     new_segment_key,
     read_or_create_master_key,
     unwrap_segment_key,
@@ -126,3 +129,20 @@ def test_a_key_file_that_cannot_be_used_stops_the_start(tmp_path: Path, name: st
     """A directory that is missing, or a directory in the file's place, is named."""
     with pytest.raises(ConfigError, match="secret key file"):
         read_or_create_master_key(tmp_path / name)
+
+
+def test_a_hash_key_is_always_the_same() -> None:
+    """Nothing of it is stored, and what was hashed before a restart is the same after it."""
+    assert hash_key_of(KEY, "shop") == hash_key_of(KEY, "shop")
+    # The first block of HKDF's expansion (RFC 5869, section 2.3).
+    info = b"otel-apinalytics hash key\0shop\1"
+    assert hash_key_of(KEY, "shop") == hmac.new(KEY, info, hashlib.sha256).digest()
+
+
+def test_hash_keys_differ_by_application_and_master_key() -> None:
+    """A hash of one tenant says nothing of another's, nor of another installation's."""
+    applications = ["shop", "shop2", "", "é", "Shop"]
+    keys = {hash_key_of(master, name) for master in (KEY, OTHER_KEY) for name in applications}
+    assert len(keys) == 2 * len(applications)
+    assert {len(key) for key in keys} == {32}
+    assert keys.isdisjoint({KEY, OTHER_KEY})

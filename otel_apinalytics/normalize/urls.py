@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transforms of URLs, hosts and addresses, and what is redacted in a URL.
+
+Sources: semantic conventions 1.44 (`url.md`, `http.md`); RFC 3986 for the parts.
+"""
+
+from __future__ import annotations
+
+import re
+
+from otel_apinalytics.normalize.identity import SECRET_VALUE, SECRET_VALUE_HINTS
+from otel_apinalytics.normalize.transforms import (
+    Pattern,
+    Transform,
+    all_of,
+    first_of,
+    lower_case,
+    sql_text,
+)
+
+# Parameters whose values are secrets; the first seven are the specification's own list
+# (semantic conventions, `url.query`).
+SECRET_PARAMETERS = (
+    "awsaccesskeyid", "signature", "sig", "x-goog-signature", "x-amz-signature",
+    "x-amz-credential", "x-amz-security-token",
+    "api_key", "api-key", "apikey", "x-api-key", "token", "access_token", "refresh_token",
+    "id_token", "auth", "authorization", "password", "passwd", "secret", "client_secret", "code",
+    "state", "session", "sid", "jwt", "email", "phone",
+)  # fmt: skip
+# Letters in both cases instead of a flag: the two engines fold other letters differently.
+_PARAMETER = "|".join(
+    "".join(f"[{c}{c.upper()}]" if c.isalpha() else re.escape(c) for c in name)
+    for name in SECRET_PARAMETERS
+)
+# Also as a member: `user[password]=`, `token[]=`.
+_SECRET_PARAMETER = Pattern(
+    rf"((?:^|[?&;])(?:[^=&;#]*(?:\[|%5[bB]))?(?:{_PARAMETER})(?:\[|\]|%5[bBdD])*=)[^&;#]*"
+)
+# A `key` is more often a name than a secret; a long one is not.
+_LONG_KEY = Pattern(r"((?:^|[?&;])[kK][eE][yY]=)[^&;#]{16,}")
+# Credentials in front of a host, where a path carries an authority.
+_USERINFO = Pattern(r"(//)[^/@?#]*@")
+REDACTED = "REDACTED"
+
+
+# Without brackets and port. More than one colon without brackets is an IPv6 address.
+_HOST = Pattern(
+    r"^(?:[^@/]*@)?\[?((?:[0-9a-fA-F.]*:){2,}[0-9A-Za-z.%]*|[^:\[\]/@]*)\]?(?::[0-9]*)?\z"
+)
+# Most are a name with or without a port; to look for groups costs the engine ten times as much.
+_NAME_AND_PORT = Pattern(r"^[^:\[\]/@]*(?::[0-9]*)?\z")
+host = Transform(
+    _HOST.first,
+    lambda text: (
+        f"if({_NAME_AND_PORT.search_sql(text)}, substringIndex({text}, ':', 1), "
+        f"{_HOST.first_sql(text)})"
+    ),
+)
+
+# An absolute URL, or a path, up to its query.
+_ABSOLUTE = Pattern(r"^[^/?#]+://")
+_PATH = Pattern(r"^(?:[^/?#]+://[^/?#]*)?([^?#]*)")
+
+
+def _is_plain_sql(text: str) -> str:
+    return all_of(f"startsWith({text}, '/')", f"NOT multiSearchAny({text}, ['?', '#'])")
+
+
+# An absolute URL without a path asks for the root (RFC 9110, section 4.2.3).
+path = Transform(
+    lambda text: _PATH.first(text) or ("/" if _ABSOLUTE.search(text) else ""),
+    lambda text: (
+        # Most are paths and nothing else.
+        f"multiIf({_is_plain_sql(text)}, {text}, "
+        f"notEmpty({_PATH.first_sql(text)}), {_PATH.first_sql(text)}, "
+        f"{_ABSOLUTE.search_sql(text)}, '/', '')"
+    ),
+)
+_QUERY = Pattern(r"^[^?#]*\?([^#]*)")
+query = Transform(
+    _QUERY.first,
+    lambda text: f"if(position({text}, '?') > 0, {_QUERY.first_sql(text)}, '')",
+)
+url_host = first_of(Pattern(r"^[^/?#]+://(?:[^/?#]*@)?([^/?#@]*)")).then(host)
+
+# `url.query` of some senders keeps the question mark (.NET, older JavaScript).
+bare_query = Transform(
+    lambda text: text[1:] if text.startswith("?") else text,
+    lambda text: f"if(startsWith({text}, '?'), substring({text}, 2), {text})",
+)
+
+
+# What is redacted, with what is kept in front of it, and what is in every URL that has it, in any
+# case: most URLs have nothing, and to look for these is cheap.
+_REDACTIONS = (
+    (
+        _SECRET_PARAMETER,
+        rf"\1{REDACTED}",
+        (
+            "key", "sig", "token", "auth", "pass", "secret", "code", "state", "session", "sid",
+            "jwt", "email", "phone", "credential",
+        ),
+    ),
+    (_LONG_KEY, rf"\1{REDACTED}", ("key",)),
+    (SECRET_VALUE, REDACTED, SECRET_VALUE_HINTS),
+    (_USERINFO, rf"\1{REDACTED}@", ("@",)),
+)  # fmt: skip
+
+
+def _redacted(text: str) -> str:
+    for pattern, replacement, _ in _REDACTIONS:
+        text = pattern.python.sub(replacement, text)
+    return text
+
+
+def _redacted_sql(text: str) -> str:
+    hints = [hint for *_, hints in _REDACTIONS for hint in hints]
+    made = text
+    for pattern, replacement, _ in _REDACTIONS:
+        made = f"replaceRegexpAll({made}, {pattern.sql}, {sql_text(replacement)})"
+    listed = "[" + ", ".join(map(sql_text, hints)) + "]"
+    return f"if(multiSearchAnyCaseInsensitive({text}, {listed}), {made}, {text})"
+
+
+# Of a path with its query.
+redacted = Transform(_redacted, _redacted_sql)
+
+_IPV4 = r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
+_IPV6 = r"[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}"
+# The first address in a list, in the spellings of section 3.4: `ipv4:1.2.3.4:5`, `[::1]:80`, an
+# IPv4 address written as IPv6, a zone.
+ip_address = first_of(
+    Pattern(
+        r"(?:^|,) *(?:ipv[46]:)?\[?(?:::[fF]{4}:)?"
+        rf"({_IPV4}|{_IPV6})"
+        r"(?:%[0-9A-Za-z]+)?\]?(?::[0-9]+)? *(?:,|\z)"
+    )
+).then(lower_case)
+
+# The version in a query, or in the first segment of a path.
+_QUERY_VERSION = Pattern(r"(?:^|&)api-version=([^&]+)")
+version_of_query = Transform(
+    _QUERY_VERSION.first,
+    lambda text: f"if(position({text}, 'api-version') > 0, {_QUERY_VERSION.first_sql(text)}, '')",
+)
+_PATH_VERSION = Pattern(r"^(?:/api)?/(v[0-9]+(?:\.[0-9]+)?)(?:/|\z)")
+version_of_path = Transform(
+    _PATH_VERSION.first,
+    lambda text: f"if(position({text}, '/v') > 0, {_PATH_VERSION.first_sql(text)}, '')",
+)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all statements share: their parameters, the condition on tenant and time, their faults."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from otel_apinalytics.errors import InvalidRequestError, RetryableError
+from otel_apinalytics.store.engine import EngineError
+
+# Where the store's time type ends.
+MAX_SECONDS = 4_294_967_295
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A SELECT and its parameters; quoting is left to the client library."""
+
+    sql: str
+    parameters: Mapping[str, Any]
+
+
+def range_condition(start: str = "start_us", end: str = "end_us") -> str:
+    """Return the condition on an application's events of a half-open range of time.
+
+    Its columns are qualified, so that no alias of a SELECT takes their place.
+
+    Args:
+        start: Name of the parameter with the start, Unix microseconds; `application` is another.
+        end: Name of the parameter with the end, Unix microseconds.
+    """
+    start_time = f"fromUnixTimestamp64Micro(%({start})s, 'UTC')"
+    end_time = f"fromUnixTimestamp64Micro(%({end})s, 'UTC')"
+    return (
+        "events.application = %(application)s"
+        # The key's second column; the exact bounds follow.
+        f" AND events.hour >= toStartOfHour({start_time})"
+        f" AND events.hour <= toStartOfHour({end_time})"
+        f" AND events.timestamp >= {start_time} AND events.timestamp < {end_time}"
+    )
+
+
+@contextlib.contextmanager
+def engine_faults(timeout_s: float, advice: str) -> Iterator[None]:
+    """Say what an engine's fault means to whoever asked.
+
+    Args:
+        timeout_s: Longest time that the statement may take.
+        advice: What to do about a question that is too large.
+
+    Raises:
+        InvalidRequestError: The question takes too long or too much memory.
+        RetryableError: The store is not available.
+    """
+    try:
+        yield
+    except EngineError as error:
+        if error.is_limit:
+            raise InvalidRequestError(
+                f"the question takes longer than {timeout_s:g} s or too much memory: {advice}"
+            ) from error
+        raise RetryableError("the store is not available now") from error

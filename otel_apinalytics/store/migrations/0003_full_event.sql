@@ -1,0 +1,152 @@
+-- The full event. What arrives, what is stored and the dead letters get the columns that they lack.
+DROP VIEW IF EXISTS events_view;
+DROP VIEW IF EXISTS rejected_view;
+DROP VIEW IF EXISTS ledger_view;
+DROP TABLE IF EXISTS normalized;
+
+ALTER TABLE events
+    ADD COLUMN IF NOT EXISTS developer_id String CODEC(ZSTD(1)),
+    ADD COLUMN IF NOT EXISTS app_id String CODEC(ZSTD(1)),
+    ADD COLUMN IF NOT EXISTS organization_id LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS plan_id LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS client_id String CODEC(ZSTD(1)),
+    ADD COLUMN IF NOT EXISTS service_version LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS environment LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS region LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS route_source LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS api_version LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS error_type LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS rpc_status LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS cache_status LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS is_stream Bool,
+    ADD COLUMN IF NOT EXISTS upstream_us Nullable(Int64) CODEC(ZSTD(1)),
+    ADD COLUMN IF NOT EXISTS queue_us Nullable(Int64) CODEC(ZSTD(1)),
+    ADD COLUMN IF NOT EXISTS request_bytes Nullable(Int64) CODEC(ZSTD(1)),
+    ADD COLUMN IF NOT EXISTS response_bytes Nullable(Int64) CODEC(ZSTD(1)),
+    ADD COLUMN IF NOT EXISTS resend_count Nullable(Int64) CODEC(ZSTD(1)),
+    ADD COLUMN IF NOT EXISTS quota_consumed Nullable(Int64) CODEC(ZSTD(1)),
+    ADD COLUMN IF NOT EXISTS weight UInt64 DEFAULT 1000 CODEC(ZSTD(1)),
+    ADD COLUMN IF NOT EXISTS user_agent String CODEC(ZSTD(1)),
+    ADD COLUMN IF NOT EXISTS client_name LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS client_version LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS client_ip_hash String CODEC(ZSTD(1)),
+    ADD COLUMN IF NOT EXISTS protocol_version LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS sdk_language LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS synthetic LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS experiment LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS variant LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS job_type LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS attributes Map(LowCardinality(String), String) CODEC(ZSTD(1)),
+    ADD COLUMN IF NOT EXISTS metrics Map(LowCardinality(String), Float64) CODEC(ZSTD(1));
+
+ALTER TABLE rejected
+    ADD COLUMN IF NOT EXISTS developer_id String,
+    ADD COLUMN IF NOT EXISTS app_id String,
+    ADD COLUMN IF NOT EXISTS organization_id LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS plan_id LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS client_id String,
+    ADD COLUMN IF NOT EXISTS service_version LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS environment LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS region LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS route_source LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS api_version LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS error_type LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS rpc_status LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS cache_status LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS is_stream Bool,
+    ADD COLUMN IF NOT EXISTS upstream_us Nullable(Int64),
+    ADD COLUMN IF NOT EXISTS queue_us Nullable(Int64),
+    ADD COLUMN IF NOT EXISTS request_bytes Nullable(Int64),
+    ADD COLUMN IF NOT EXISTS response_bytes Nullable(Int64),
+    ADD COLUMN IF NOT EXISTS resend_count Nullable(Int64),
+    ADD COLUMN IF NOT EXISTS quota_consumed Nullable(Int64),
+    ADD COLUMN IF NOT EXISTS weight UInt64 DEFAULT 1000,
+    ADD COLUMN IF NOT EXISTS user_agent String,
+    ADD COLUMN IF NOT EXISTS client_name LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS client_version LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS client_ip_hash String,
+    ADD COLUMN IF NOT EXISTS protocol_version LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS sdk_language LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS synthetic LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS experiment LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS variant LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS job_type LowCardinality(String),
+    ADD COLUMN IF NOT EXISTS attributes Map(LowCardinality(String), String),
+    ADD COLUMN IF NOT EXISTS metrics Map(LowCardinality(String), Float64);
+
+CREATE TABLE normalized
+(
+    key_id String,
+    transport String,
+    record_id FixedString(16),
+    timestamp DateTime64(6, 'UTC'),
+    consumer_id String,
+    consumer_source String,
+    developer_id String,
+    app_id String,
+    organization_id String,
+    plan_id String,
+    client_id String,
+    direction String,
+    service String,
+    service_version String,
+    environment String,
+    region String,
+    host String,
+    method String,
+    url String,
+    route String,
+    route_source String,
+    function String,
+    api_version String,
+    status_code Nullable(UInt16),
+    is_error Bool,
+    error_type String,
+    rpc_status String,
+    cache_status String,
+    is_stream Bool,
+    response_us Nullable(Int64),
+    upstream_us Nullable(Int64),
+    queue_us Nullable(Int64),
+    request_bytes Nullable(Int64),
+    response_bytes Nullable(Int64),
+    resend_count Nullable(Int64),
+    quota_consumed Nullable(Int64),
+    weight UInt64,
+    user_agent String,
+    client_name String,
+    client_version String,
+    client_ip_hash String,
+    protocol_version String,
+    sdk_language String,
+    synthetic String,
+    experiment String,
+    variant String,
+    job_type String,
+    attributes Map(LowCardinality(String), String),
+    metrics Map(LowCardinality(String), Float64),
+    application String,
+    event_id UInt64,
+    trace_id FixedString(16),
+    span_id FixedString(8),
+    parent_span_id FixedString(8),
+    received_at DateTime64(6, 'UTC'),
+    locality UInt32,
+    outcome String,
+    reason String,
+    version UInt64
+)
+ENGINE = Null;
+
+CREATE MATERIALIZED VIEW events_view TO events AS
+SELECT * EXCEPT (key_id, transport, record_id, outcome, reason) FROM normalized WHERE outcome = 'stored';
+
+CREATE MATERIALIZED VIEW rejected_view TO rejected AS
+SELECT * EXCEPT (outcome) FROM normalized WHERE outcome = 'rejected';
+
+CREATE MATERIALIZED VIEW ledger_view TO ledger AS
+SELECT
+    toStartOfMinute(received_at) AS minute, application, key_id, transport, record_id, outcome, reason,
+    count() AS spans
+FROM normalized
+GROUP BY ALL;
