@@ -46,7 +46,7 @@ def _order(row: Row) -> list[tuple[str, str]]:
     return sorted((name, repr(value)) for name, value in row.items())
 
 
-@settings(deadline=None, max_examples=60, phases=PHASES)
+@settings(deadline=None, max_examples=40, phases=PHASES)
 @given(batch=st.lists(spans, min_size=1, max_size=12), mapping=mappings, size=st.integers(1, 4))
 def test_engine_and_python_agree(
     load_records: LoadRecords, batch: list[SpanView], mapping: Mapping, size: int
@@ -72,7 +72,7 @@ def call(**changes: Any) -> SpanView:
     return replace(span, **changes)
 
 
-@settings(deadline=None, max_examples=15, phases=PHASES)
+@settings(deadline=None, max_examples=10, phases=PHASES)
 @given(batch=st.lists(spans, min_size=1, max_size=12))
 def test_both_statements_give_the_same_of_single_spans(
     load_records: LoadRecords, batch: list[SpanView]
@@ -133,7 +133,7 @@ def test_a_time_beyond_the_store_s_is_rejected(load_records: LoadRecords, start_
         assert (one["outcome"], one["reason"]) == ("rejected", "time_out_of_range")
 
 
-@settings(deadline=None, max_examples=20, phases=PHASES)
+@settings(deadline=None, max_examples=15, phases=PHASES)
 @given(numbers=st.lists(st.floats(), min_size=1, max_size=40))
 @example([1.5, 0.1, 1 / 3, -7.0, 1e20, 1e21, 2.0**60, 1e-5, 1e-6, 1e-7, -0.0, 5e-324])
 @example([math.inf, -math.inf, math.nan])
@@ -171,7 +171,7 @@ def test_text_that_is_not_utf_8_is_kept_readable(load_records: LoadRecords) -> N
 NAMES = sorted({e.attribute for target in look_up(MAPPING) for e in target.entries})
 
 
-@settings(deadline=None, max_examples=20, phases=PHASES)
+@settings(deadline=None, max_examples=15, phases=PHASES)
 @given(
     junk=st.lists(st.tuples(st.sampled_from(NAMES), st.binary(max_size=30)), max_size=20),
     texts=st.lists(st.binary(max_size=30), min_size=4, max_size=4),
@@ -234,7 +234,7 @@ KEY_FIELDS = (
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=20, phases=PHASES)
+@settings(deadline=None, max_examples=12, phases=PHASES)
 @given(batch=st.lists(spans, min_size=1, max_size=12))
 def test_no_mapping_touches_an_event_s_key(
     load_records: LoadRecords, batch: list[SpanView]
