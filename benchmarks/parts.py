@@ -25,6 +25,7 @@ from typing import Any
 import grpc
 
 from benchmarks.payloads import RequestTemplate
+from otel_apinalytics.normalize.batch_rules import BatchRules
 from otel_apinalytics.normalize.mapping import NO_MAPPING
 from otel_apinalytics.receiver import gate
 from otel_apinalytics.receiver.grpc_server import SERVICE
@@ -113,18 +114,21 @@ class Parts:
         engine.command("SYSTEM STOP MERGES")
         # As an ASGI application sends them: the batch rules are asked, two of three are filtered.
         families = [RequestTemplate(self._templates[0].spans, seed, 2) for seed in range(4)]
-        used = self._load_often(engine, families, has_children=True)
+        used = self._load_often(engine, families, batch_rules=BatchRules.CHILDREN)
         self._print("load, INTERNAL children: 2 of 3", used[1:])
         engine.close()
 
     def _load_often(
-        self, engine: Engine, templates: list[RequestTemplate], *, has_children: bool = False
+        self,
+        engine: Engine,
+        templates: list[RequestTemplate],
+        batch_rules: BatchRules = BatchRules.NONE,
     ) -> list[float]:
         """Load a segment once more than there are rounds, and return the seconds of each."""
         used = []
         loads = Loads(NO_MAPPING)
         for _ in range(self._rounds + 1):
-            segments = self._write_log(_records(self._bodies(templates), has_children=has_children))
+            segments = self._write_log(_records(self._bodies(templates), batch_rules=batch_rules))
             directory = segments[0].path.parent
             identity = open_log_directory(directory, bytes(32))
             loader = Loader(
@@ -175,10 +179,9 @@ with grpc.insecure_channel(f"localhost:{port}") as channel:
 """
 
 
-def _records(bodies: list[bytes], *, has_children: bool = False) -> list[bytes]:
+def _records(bodies: list[bytes], batch_rules: BatchRules = BatchRules.NONE) -> list[bytes]:
     return [
-        spans_record(new_header("shop", "key", "grpc", 512, has_children=has_children), body)
-        for body in bodies
+        spans_record(new_header("shop", "key", "grpc", 512, batch_rules), body) for body in bodies
     ]
 
 

@@ -94,13 +94,15 @@ MAX_INTEGER = 2**53 - 1
 INBOUND = "inbound"
 OUTBOUND = "outbound"
 
+_TEXT = "String"
+# With a dictionary: grouping is twice as fast, a merge of the column costs ten times as much. For
+# the dimensions that most questions group by.
 _LABEL = "LowCardinality(String)"
-_ID = "String"
 _INT = "Nullable(Int64)"
 _DIMENSION, _MEASURE, _IDENTITY = Role.DIMENSION, Role.MEASURE, Role.IDENTITY
 
 
-def _text(name: str, description: str, column: str = _LABEL, **more: Any) -> Field:
+def _text(name: str, description: str, column: str = _TEXT, **more: Any) -> Field:
     options = {"maximum": MAX_TEXT_LENGTH, **more}
     return Field(name, FieldType.TEXT, _DIMENSION, column, description, **options)
 
@@ -131,30 +133,31 @@ FIELDS: tuple[Field, ...] = (
         required=True,
     ),
     # Who called.
-    _text("consumer_id", "Who called the API.", _ID),
+    _text("consumer_id", "Who called the API."),
     _text("consumer_source", "Where consumer_id was found: the attribute's name, or `event`."),
-    _text("developer_id", "Developer who owns the calling application.", _ID),
-    _text("app_id", "Calling application, as registered by its developer.", _ID),
+    _text("developer_id", "Developer who owns the calling application."),
+    _text("app_id", "Calling application, as registered by its developer."),
     _text("organization_id", "Organisation, tenant or account of the consumer."),
     _text("plan_id", "Plan or product that the call is billed under."),
-    _text("client_id", "OAuth client.", _ID),
+    _text("client_id", "OAuth client."),
     # What was called.
     _text("direction", "`inbound` for calls of our API, `outbound` for calls that we make.",
           choices=(INBOUND, OUTBOUND)),
-    _text("service", "The program that served or made the call (`service.name`)."),
+    _text("service", "The program that served or made the call (`service.name`).", _LABEL),
     _text("service_version", "Version of the program."),
     _text("environment", "Deployment environment, such as `production`."),
     _text("region", "Where the program runs."),
-    _text("host", "Host name that was called, without port."),
-    _text("method", "HTTP method, upper case; none for RPC.", maximum=64),
-    _text("url", "Path and query as requested; values of secret parameters are redacted.", _ID,
+    _text("host", "Host name that was called, without port.", _LABEL),
+    _text("method", "HTTP method, upper case; none for RPC.", _LABEL, maximum=64),
+    _text("url", "Path and query as requested; values of secret parameters are redacted.",
           maximum=8 * MAX_URL_LENGTH),
-    _text("route", "Path template, such as `/users/{id}`, or `(unmatched)`."),
+    _text("route", "Path template, such as `/users/{id}`, or `(unmatched)`.", _LABEL),
     _text("route_source",
           "How good `route` is: said by an `attribute`, taken from the span's `name`, `derived` "
           "from the path, or `unmatched`.",
           choices=("attribute", "name", "derived", "unmatched")),
-    _text("function", "What was called: a function's name, or method and route, or `unknown`."),
+    _text("function", "What was called: a function's name, or method and route, or `unknown`.",
+          _LABEL),
     _text("api_version", "Version of the API that was called."),
     # What became of it.
     Field("status_code", FieldType.INTEGER, _DIMENSION, "Nullable(UInt16)",
@@ -179,10 +182,10 @@ FIELDS: tuple[Field, ...] = (
           "Requests that this event stands for: the inverse of the sampling probability.",
           unit="requests", minimum=1, maximum=MAX_WEIGHT, scale=WEIGHT_SCALE),
     # With what.
-    _text("user_agent", "User agent of the client.", _ID, maximum=MAX_USER_AGENT_LENGTH),
+    _text("user_agent", "User agent of the client.", maximum=MAX_USER_AGENT_LENGTH),
     _text("client_name", "Product in the user agent, such as `python-requests`."),
     _text("client_version", "Version of that product."),
-    _text("client_ip_hash", "Hash of the client's address; the address itself is not stored.", _ID),
+    _text("client_ip_hash", "Hash of the client's address; the address itself is not stored."),
     _text("protocol_version", "Version of HTTP, such as `1.1` or `2`.", maximum=64),
     _text("sdk_language", "Language of the SDK that sent the span.", maximum=64),
     _text("synthetic", "`bot` or `test` where the sender says that no user is behind it.",

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from otel_apinalytics.catalogue import FIELDS, WEIGHT_SCALE, FieldType
+from otel_apinalytics.normalize.batch_rules import BatchRules
 from otel_apinalytics.normalize.mapping import NO_MAPPING
 from otel_apinalytics.normalize.mapping import Mapping as FieldMapping
 from otel_apinalytics.normalize.python import SpanView
@@ -109,7 +110,7 @@ def load_records(
     """Return a function that loads records as one segment, as the loader does.
 
     It gives the normalized rows in the form of `Normalized.fields`, with outcome and reason, in the
-    order of the records; those of one record are in any order. `has_children` overrides what the
+    order of the records; those of one record are in any order. `batch_rules` overrides what the
     records say.
     """
     path = tmp_path_factory.mktemp("records") / "segment"
@@ -118,19 +119,19 @@ def load_records(
         records: Sequence[bytes],
         mapping: FieldMapping = NO_MAPPING,
         *,
-        has_children: bool | None = None,
+        batch_rules: BatchRules | None = None,
     ) -> list[Row]:
         with path.open("wb") as stream:
             for record in records:
                 data = record + hash_key_field(HASH_KEY)
                 stream.write(varint(len(data)) + data)
         headers = [LogHeader.FromString(record) for record in records]
-        if has_children is None:
-            has_children = any(header.has_children for header in headers)
+        if batch_rules is None:
+            batch_rules = max(BatchRules(header.batch_rules) for header in headers)
         rows = memory_engine.ask(
             load=str(path),
             payloads=sorted({header.payload for header in headers}),
-            has_children=has_children,
+            batch_rules=batch_rules,
             mapping=[asdict(entry) for entry in mapping.entries],
         )
         return [_as_normalized(row) for row in rows]
@@ -182,7 +183,7 @@ def span_records(spans: Sequence[SpanView], received_ns: int, size: int = 1) -> 
         request = trace_request(group).SerializeToString()
         header = new_header(received_ns, len(records))
         header.received_count = len(group)
-        header.has_children = gate.inspect(request).has_children
+        header.batch_rules = gate.inspect(request).batch_rules
         records.append(spans_record(header, request))
     return records
 

@@ -58,10 +58,9 @@ def found(lanes: list[Lane], numbering: Numbering, columns: str, source: str) ->
         columns: What else to carry along.
         source: A SELECT with these and the columns `keys` and `texts`.
     """
-    numbers = [_numbers(lane) for lane in lanes]
-    repeated = ["texts"] * len(lanes)
-    known = _concat(numbers)
-    looked_up = f"SELECT {columns}, {known} AS known, {_concat(repeated)} AS texts FROM ({source})"
+    known = _concat([_numbers(lane) for lane in lanes] or ["emptyArrayUInt32()"])
+    repeated = _concat(["texts"] * len(lanes) or ["emptyArrayString()"])
+    looked_up = f"SELECT {columns}, {known} AS known, {repeated} AS texts FROM ({source})"
     which = f"arrayMap(n -> bitShiftRight(n, {PLACE_BITS + TARGET_BITS}), known)"
     made_usable = _usable(numbering.used_in(lanes))
     usable = f"arrayMap((n, w, t) -> {made_usable}, known, {which}, texts) AS usable"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from typing import TypeAlias
 
 from otel_apinalytics.normalize.rules import (
@@ -23,6 +24,14 @@ from otel_apinalytics.normalize.rules import (
 Key: TypeAlias = tuple[bytes, bytes]
 
 
+class BatchRules(IntEnum):
+    """Which of these rules a batch needs; each includes those before. Numbers as in the log."""
+
+    NONE = 0
+    CHILDREN = 1
+    NESTED = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Child:
     """What a span may tell of its parent, or all children of one span together.
@@ -34,6 +43,7 @@ class Child:
         flags: OTLP flags.
         service: `service.name` as sent.
         start_ns: Start in Unix nanoseconds.
+        is_call: Whether it is a call, if it is not a part of one.
         route: Route of a SERVER span.
         function: Function of a SERVER span.
         graphql: GraphQL operation.
@@ -48,6 +58,7 @@ class Child:
     flags: int
     service: str
     start_ns: int
+    is_call: bool = True
     route: str = ""
     function: str = ""
     graphql: str = ""
@@ -69,7 +80,9 @@ class Child:
 
 def are_nested(spans: Sequence[Child]) -> list[bool]:
     """Return of each span whether it is a SERVER span within the call of another one."""
-    servers = {(span.key, span.service) for span in spans if span.kind == KIND_SERVER}
+    servers = {
+        (span.key, span.service) for span in spans if span.kind == KIND_SERVER and span.is_call
+    }
     return [
         span.is_local_server and span.has_parent and (span.parent, span.service) in servers
         for span in spans

@@ -2,8 +2,8 @@
 """The SQL of the batch rules: what spans of one segment say of each other (`batch_rules.py`).
 
 A join over the segment, linear in its size: its records are read again for the spans that may say
-something, and once more, without attributes, for the SERVER spans. Only segments with such spans
-pay for it; the door sees that by kinds and parents.
+something, and once more, if SERVER spans may be nested, for those that are calls. Only segments
+with such spans pay for it; the door sees that by kinds, parents and flags.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _OF_OTHER = "span_parent_span_id != span_span_id"
 # Targets that the children are asked for.
 TARGETS = (
     "said_route", "said_function", "code_function", "code_namespace", "code_method", "handler",
-    "graphql_type",
-    "graphql_name", *rules.CONSUMER_PARTS,
+    "rpc_system", "rpc_path", "rpc_service", "rpc_method", "graphql_type", "graphql_name",
+    *rules.CONSUMER_PARTS,
 )  # fmt: skip
 
 # What children may say, where no child was asked.
@@ -40,14 +40,15 @@ NOTHING: Columns = {
 _ORDER = "(start_ns, span_span_id)"
 
 
-def with_children(spans: str, children: str, servers: str) -> str:
+def with_children(spans: str, children: str, servers: str | None) -> str:
     """Return spans with what their children say, and whether they are nested themselves.
 
     Args:
         spans: A SELECT with a row for each span.
         children: A SELECT with the spans that may be children, and the columns that this module
             groups.
-        servers: A SELECT with the SERVER spans: application, trace id, span id, service.
+        servers: A SELECT with the SERVER spans that are calls: application, trace id, span id,
+            service. None where no span can be nested.
     """
     said = {
         "child_route": "route",
@@ -73,6 +74,8 @@ def with_children(spans: str, children: str, servers: str) -> str:
         "ON application = of_application "
         "AND span_trace_id = of_trace_id AND span_span_id = of_span_id"
     )
+    if servers is None:
+        return layer({"is_nested": "false"}, joined)
     key = "(application, span_trace_id, span_parent_span_id, raw_service)"
     return layer(
         {"is_nested": f"{IS_LOCAL_SERVER} AND {_OF_OTHER} AND {key} IN ({servers})"}, joined

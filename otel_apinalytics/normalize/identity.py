@@ -38,7 +38,7 @@ SECRET_VALUE = Pattern(
     r"|AKIA[0-9A-Z]{16}"
 )
 # One of these is in each of them.
-SECRET_VALUE_HINTS = ("eyj", "k_live_", "k_test_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "akia")
+SECRET_VALUE_HINTS = ("eyJ", "k_live_", "k_test_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "AKIA")
 # What only a machine would write as one word.
 _LONG_WORD = r"^[A-Za-z0-9+/=_.~-]{101,}\z"
 _SECRET = Pattern(rf"{SECRET_VALUE.python.pattern}|{_LONG_WORD}")

@@ -311,9 +311,14 @@ class _Call:
             flags=self._span.flags,
             service=text_of(self._span.resource.get("service.name", "")),
             start_ns=self._span.start_ns,
-            route=own.with_slash(),
+            is_call=not self._no_call(),
+            route=own.with_slash() or (f"/{own._rpc}" if own._rpc else ""),
             function=(
-                got["said_function"] or got["code_function"] or self._code() or got["handler"]
+                got["said_function"]
+                or own._rpc
+                or got["code_function"]
+                or own._code()
+                or got["handler"]
             ),
             graphql=own.graphql(),
             consumer=consumer,
@@ -427,26 +432,29 @@ class _Call:
         names = self._mapping.names(METRICS)
         return {n.removeprefix(METRICS): float(self.got[n]) for n in names if self.got[n]}
 
-    def _reason(self, timestamp_us: int, received_ns: int, is_nested: bool) -> str:
-        span, got = self._span, self.got
+    def _no_call(self) -> str:
+        """Return the reason why the span is no API call, if there is one in its attributes."""
+        got = self.got
         is_call = self._is_rpc or self._path_text or got["said_method"] or got["said_route"]
-        checks = (
-            (_is_invalid_id(span.trace_id, 16), outcomes.INVALID_TRACE_ID),
-            (_is_invalid_id(span.span_id, 8), outcomes.INVALID_SPAN_ID),
-            (
-                self.kind not in (rules.KIND_SERVER, rules.KIND_CLIENT),
-                outcomes.KIND_NOT_SERVER_OR_CLIENT,
-            ),
-            (got["placeholder"], outcomes.PLACEHOLDER),
-            (
-                not got["said_method"] and (got["messaging"] or got["trigger"] not in ("", "http")),
-                outcomes.MESSAGING_OR_TRIGGER,
-            ),
-            (not is_call, outcomes.NEITHER_HTTP_NOR_RPC),
-            (is_nested, outcomes.NESTED),
-            (timestamp_us > received_ns // 1000 + _DAY_US, outcomes.TIME_OUT_OF_RANGE),
-        )
-        return next((reason for holds, reason in checks if holds), "")
+        if got["placeholder"]:
+            return outcomes.PLACEHOLDER
+        if not got["said_method"] and (got["messaging"] or got["trigger"] not in ("", "http")):
+            return outcomes.MESSAGING_OR_TRIGGER
+        return "" if is_call else outcomes.NEITHER_HTTP_NOR_RPC
+
+    def _reason(self, timestamp_us: int, received_ns: int, is_nested: bool) -> str:
+        if _is_invalid_id(self._span.trace_id, 16):
+            return outcomes.INVALID_TRACE_ID
+        if _is_invalid_id(self._span.span_id, 8):
+            return outcomes.INVALID_SPAN_ID
+        if self.kind not in (rules.KIND_SERVER, rules.KIND_CLIENT):
+            return outcomes.KIND_NOT_SERVER_OR_CLIENT
+        if no_call := self._no_call():
+            return no_call
+        if is_nested:
+            return outcomes.NESTED
+        is_too_late = timestamp_us > received_ns // 1000 + _DAY_US
+        return outcomes.TIME_OUT_OF_RANGE if is_too_late else ""
 
 
 # Fields that are what was found under their name.

@@ -20,6 +20,7 @@ from otel_apinalytics.normalize import identity, outcomes, routes, rpc, rules, s
 from otel_apinalytics.normalize import transforms as t
 from otel_apinalytics.normalize import unnested_sql as unnested
 from otel_apinalytics.normalize.attributes_sql import item
+from otel_apinalytics.normalize.batch_rules import BatchRules
 from otel_apinalytics.normalize.lookup import Numbering, look_up
 from otel_apinalytics.normalize.mapping import ATTRIBUTES, METRICS, Mapping
 from otel_apinalytics.normalize.rows_sql import (
@@ -36,33 +37,31 @@ from otel_apinalytics.normalize.rows_sql import (
 from otel_apinalytics.normalize.transforms import all_of, sql_list, sql_text
 
 
-def spans_select(records: str, mapping: Mapping, *, ids: str | None = None) -> str:
+def spans_select(records: str, ids: str, mapping: Mapping, batch_rules: BatchRules) -> str:
     """Return the statement that turns OTLP requests into normalized rows.
 
     Args:
         records: A table, or an expression that stands for one, with the columns of `LogRecord`.
+        ids: The same records, of which no attributes of spans are needed.
         mapping: The operator's mapping.
-        ids: The same records, of which no attributes of spans are needed; given if spans may say
-            something of their parents.
+        batch_rules: Which batch rules the records need; what is not needed is not looked for.
     """
     numbering = Numbering(look_up(mapping))
     of_composed = attributes.of_targets(_COMPOSED, numbering)
     numbers = attributes.numbers_of(rules.CONSUMER_PARTS, numbering)
-    spans = unnested.spans_of(
-        records, numbering, "true" if ids is None else f"NOT ({unnested.IS_OTHER})"
-    )
+    alone = batch_rules is BatchRules.NONE
+    spans = unnested.spans_of(records, numbering, "true" if alone else f"NOT ({unnested.IS_OTHER})")
     source = layer(of_composed | numbers, spans)
     source = layer(_CALL, source)
-    if ids is None:
+    if alone:
         source = layer(children.NOTHING, source)
     else:
-        source = children.with_children(
-            source, _children(records, mapping), unnested.servers_of(ids)
-        )
+        servers = _servers(records, mapping) if batch_rules is BatchRules.NESTED else None
+        source = children.with_children(source, _children(records, mapping), servers)
     for columns in (_REQUEST, _RESULT, _SAID, _TEMPLATED, _TEMPLATE, _CASE, _ROUTE, _WHO):
         source = layer(columns, source)
     select = normalized_select(_fields(mapping, numbering), _CHECKS, source)
-    return select if ids is None else f"{select} UNION ALL {unnested.others_of(ids)}"
+    return select if alone else f"{select} UNION ALL {unnested.others_of(ids)}"
 
 
 def _children(records: str, mapping: Mapping) -> str:
@@ -70,9 +69,9 @@ def _children(records: str, mapping: Mapping) -> str:
     numbering = Numbering(tuple(t for t in look_up(mapping) if t.name in children.TARGETS))
     columns = "application, hash_key"
     of_scope = f", {item('scope_span', 'scope', 'name')} AS scope"
-    spans = unnested.unnested(f"{records} WHERE has_children", columns, of_scope=of_scope)
-    columns += ", scope, span_trace_id, span_span_id, span_parent_span_id, raw_kind, flags"
-    columns += ", start_ns, span_status"
+    spans = unnested.unnested(f"{records} WHERE batch_rules > 0", columns, of_scope=of_scope)
+    columns += ", scope, span_trace_id, span_span_id, span_parent_span_id, span_name, raw_kind"
+    columns += ", flags, start_ns, span_status"
     attributes_of_span = item("span", "attributes")
     raw_spans = (
         f"SELECT {columns}, {item(attributes_of_span, 'key')} AS keys, "
@@ -84,17 +83,33 @@ def _children(records: str, mapping: Mapping) -> str:
     got = attributes.of_targets(children.TARGETS, numbering)
     got |= attributes.numbers_of(rules.CONSUMER_PARTS, numbering)
     source = layer(got, attributes.in_order(found))
+    source = layer({name: _CALL[name] for name in ("is_rpc", "rpc_name")}, source)
+    source = layer({"rpc": _RPC}, source)
     function = _first(
-        "got_said_function", "got_code_function", rules.NOT_KERNEL.sql(_CODE), "got_handler"
+        "got_said_function", "rpc", "got_code_function", rules.NOT_KERNEL.sql(_CODE), "got_handler"
     )
     said = {
-        "route": f"if({children.IS_LOCAL_SERVER}, {_WITH_SLASH}, '')",
+        "route": f"if({children.IS_LOCAL_SERVER}, {_first(_WITH_SLASH, _RPC_ROUTE)}, '')",
         "function": f"if({children.IS_LOCAL_SERVER}, {function}, '')",
         "graphql": _GRAPHQL,
         "consumer": _CONSUMER,
         "consumer_source": attributes.source_of(_CONSUMER_NUMBER, numbering),
     }
     return layer(said, source)
+
+
+def _servers(records: str, mapping: Mapping) -> str:
+    """Return a SELECT with the SERVER spans that are calls: application, ids, service."""
+    asked = [target for target in look_up(mapping) if target.name in _OF_CALL]
+    numbering = Numbering(tuple(asked))
+    spans = unnested.spans_of(records, numbering, f"raw_kind IN ({rules.KIND_SERVER})")
+    source = layer(attributes.of_targets(_OF_CALL, numbering), spans)
+    source = layer({name: _CALL[name] for name in ("is_rpc", "path_text")}, source)
+    checks = [f"NOT ({check})" for check, reason in _CHECKS if reason in _NO_CALL]
+    return (
+        "SELECT application, span_trace_id, span_span_id, raw_service "
+        f"FROM ({source}) WHERE {all_of(*checks)}"
+    )
 
 
 # ---- from attributes to fields ----
@@ -148,7 +163,8 @@ _CALL: Columns = {
     ),
     "first_method": t.method.sql("got_said_method"),
 }
-_RPC_NAME = "replaceRegexpAll(rpc_name, '^/|[?][^?]*', '')"
+_RPC = "if(is_rpc, replaceRegexpAll(rpc_name, '^/|[?][^?]*', ''), '')"
+_RPC_ROUTE = "if(empty(rpc), '', concat('/', rpc))"
 
 # What was asked for.
 _REQUEST: Columns = {
@@ -164,7 +180,7 @@ _REQUEST: Columns = {
         "if(notEmpty(got_server_name) OR notEmpty(got_address) AND "
         f"scope NOT IN {_SCOPES}, '', {urls.url_host.sql('got_full_url')})"
     ),
-    "rpc": f"if(is_rpc, {_RPC_NAME}, '')",
+    "rpc": _RPC,
     "name_path": (
         f"if(is_rpc OR got_said_route NOT IN ('', '{routes.NO_MATCH}'), '', "
         f"{routes.route_of_name.sql('span_name')})"
@@ -410,6 +426,12 @@ def _map(targets: Sequence[str], texts: Sequence[str], prefix: str, kind: str) -
     return f"CAST({pairs}, 'Map(String, {kind})')"
 
 
+# What says that a span is a call, or that it is none.
+_NO_CALL = (outcomes.PLACEHOLDER, outcomes.MESSAGING_OR_TRIGGER, outcomes.NEITHER_HTTP_NOR_RPC)
+_OF_CALL = (
+    "placeholder", "messaging", "trigger", "rpc_system", "rpc_path", "url_path", "target",
+    "full_url", "said_method", "said_route",
+)  # fmt: skip
 _IS_CALL = f"is_rpc OR {_is_present('path_text', 'got_said_method', 'got_said_route')}"
 _CHECKS = (
     (is_invalid_id("span_trace_id", 16), outcomes.INVALID_TRACE_ID),

@@ -30,6 +30,7 @@ IS_OTHER = all_of(f"raw_kind IN {rules.OTHER_KINDS}", *_HAS_IDS)
 MAY_BE_CHILD = all_of(
     f"(raw_kind IN ({rules.KIND_INTERNAL}) OR {IS_LOCAL_SERVER})",
     "notEmpty(span_parent_span_id)",
+    "span_parent_span_id != span_span_id",
     *_HAS_IDS,
 )
 SPAN_COLUMNS = f"""
@@ -121,27 +122,4 @@ def unnested(records: str, columns: str, *, of_scope: str = "") -> str:
     return (
         f"SELECT {columns}{of_scope}, arrayJoin({item('scope_span', 'spans')}) AS span "
         f"FROM ({scopes})"
-    )
-
-
-def servers_of(ids: str) -> str:
-    """Return a SELECT with the keys of the SERVER spans and their service."""
-    resource_spans = (
-        f"SELECT application, arrayJoin({item('traces', 'resource_spans')}) AS resource_spans "
-        f"FROM {ids}"
-    )
-    of_resource = item("resource_spans", "resource", "attributes")
-    resources = (
-        f"SELECT application, {attributes.texts(of_resource)}[indexOf({item(of_resource, 'key')}, "
-        f"'service.name')] AS raw_service, arrayJoin({item('resource_spans', 'scope_spans')}) "
-        f"AS scope_span FROM ({resource_spans})"
-    )
-    spans = (
-        f"SELECT application, raw_service, arrayJoin({item('scope_span', 'spans')}) AS span "
-        f"FROM ({resources})"
-    )
-    return (
-        f"SELECT application, {item('span', 'trace_id')}, {item('span', 'span_id')}, raw_service "
-        f"FROM ({spans}) WHERE {item('span', 'kind')} = {rules.KIND_SERVER} "
-        f"AND notEmpty({item('span', 'span_id')})"
     )

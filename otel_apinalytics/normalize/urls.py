@@ -7,12 +7,14 @@ Sources: semantic conventions 1.44 (`url.md`, `http.md`); RFC 3986 for the parts
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from otel_apinalytics.normalize.identity import SECRET_VALUE, SECRET_VALUE_HINTS
 from otel_apinalytics.normalize.transforms import (
     Pattern,
     Transform,
     all_of,
+    any_of,
     first_of,
     lower_case,
     sql_text,
@@ -90,36 +92,43 @@ bare_query = Transform(
 )
 
 
-# What is redacted, with what is kept in front of it, and what is in every URL that has it, in any
-# case: most URLs have nothing, and to look for these is cheap.
 _REDACTIONS = (
-    (
-        _SECRET_PARAMETER,
-        rf"\1{REDACTED}",
-        (
-            "key", "sig", "token", "auth", "pass", "secret", "code", "state", "session", "sid",
-            "jwt", "email", "phone", "credential",
-        ),
-    ),
-    (_LONG_KEY, rf"\1{REDACTED}", ("key",)),
-    (SECRET_VALUE, REDACTED, SECRET_VALUE_HINTS),
-    (_USERINFO, rf"\1{REDACTED}@", ("@",)),
+    (_SECRET_PARAMETER, rf"\1{REDACTED}"),
+    (_LONG_KEY, rf"\1{REDACTED}"),
+    (SECRET_VALUE, REDACTED),
+    (_USERINFO, rf"\1{REDACTED}@"),
+)
+# One of these is in each name of a secret parameter, in any case.
+_NAME_HINTS = (
+    "key", "sig", "token", "auth", "pass", "secret", "code", "state", "session", "sid", "jwt",
+    "email", "phone", "credential",
 )  # fmt: skip
 
 
 def _redacted(text: str) -> str:
-    for pattern, replacement, _ in _REDACTIONS:
+    for pattern, replacement in _REDACTIONS:
         text = pattern.python.sub(replacement, text)
     return text
 
 
 def _redacted_sql(text: str) -> str:
-    hints = [hint for *_, hints in _REDACTIONS for hint in hints]
     made = text
-    for pattern, replacement, _ in _REDACTIONS:
+    for pattern, replacement in _REDACTIONS:
         made = f"replaceRegexpAll({made}, {pattern.sql}, {sql_text(replacement)})"
-    listed = "[" + ", ".join(map(sql_text, hints)) + "]"
-    return f"if(multiSearchAnyCaseInsensitive({text}, {listed}), {made}, {text})"
+    # Most texts have nothing to redact, and to see that is cheap.
+    suspect = any_of(
+        all_of(
+            f"position({text}, '=') > 0",
+            f"multiSearchAnyCaseInsensitive({text}, {_array(_NAME_HINTS)})",
+        ),
+        f"multiSearchAny({text}, {_array(SECRET_VALUE_HINTS)})",
+        f"position({text}, '@') > 0",
+    )
+    return f"if({suspect}, {made}, {text})"
+
+
+def _array(texts: Sequence[str]) -> str:
+    return f"[{', '.join(map(sql_text, texts))}]"
 
 
 # Of a path with its query.

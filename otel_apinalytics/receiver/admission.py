@@ -101,7 +101,7 @@ class Admission:
         if counts.spans == 0:
             return Admitted(None, counts)
         header = new_header(
-            key.application, key.key_id, transport, counts.spans, has_children=counts.has_children
+            key.application, key.key_id, transport, counts.spans, counts.batch_rules
         )
         return Admitted(self._log.append(spans_record(header, body)), counts)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from otel_apinalytics.errors import InvalidRequestError
+from otel_apinalytics.normalize.batch_rules import BatchRules
 from otel_apinalytics.normalize.rules import (
     FLAGS_PARENT_KNOWN,
     FLAGS_PARENT_REMOTE,
@@ -35,13 +36,13 @@ class Counts:
         spans: All spans of the request.
         invalid_trace_ids: Spans whose trace id is not 16 bytes, or zero (otlp.md B16).
         invalid_span_ids: Spans whose trace id is valid, and whose span id is not 8 bytes, or zero.
-        has_children: Whether any span may say something of its parent: the batch rules are needed.
+        batch_rules: Which batch rules its spans need.
     """
 
     spans: int
     invalid_trace_ids: int
     invalid_span_ids: int
-    has_children: bool = False
+    batch_rules: BatchRules = BatchRules.NONE
 
     @property
     def invalid(self) -> int:
@@ -65,7 +66,7 @@ def inspect(body: bytes) -> Counts:
             "the body is not an OTLP ExportTraceServiceRequest in protobuf"
         ) from error
     spans = invalid_trace_ids = invalid_span_ids = 0
-    has_children = False
+    batch_rules = BatchRules.NONE
     for resource_spans in request.resource_spans:
         for scope_spans in resource_spans.scope_spans:
             spans += len(scope_spans.spans)
@@ -78,18 +79,18 @@ def inspect(body: bytes) -> Counts:
                 if len(span_id) != 8 or span_id == _NO_SPAN_ID:
                     invalid_span_ids += 1
                     continue
-                if not has_children and span.parent_span_id:
-                    has_children = _is_child(span)
+                if span.parent_span_id and batch_rules is not BatchRules.NESTED:
+                    batch_rules = max(batch_rules, _batch_rules(span))
     if spans > MAX_SPANS:
         raise InvalidRequestError(
             f"the request has {spans} spans; at most {MAX_SPANS} are allowed in one: send smaller "
             "batches"
         )
-    return Counts(spans, invalid_trace_ids, invalid_span_ids, has_children)
+    return Counts(spans, invalid_trace_ids, invalid_span_ids, batch_rules)
 
 
-def _is_child(span: GateSpan) -> bool:
-    """Return whether a span with a parent is of the kinds that the batch rules look at."""
-    if span.kind == KIND_SERVER:
-        return span.flags & _PARENT_FLAGS == FLAGS_PARENT_KNOWN
-    return span.kind == KIND_INTERNAL
+def _batch_rules(span: GateSpan) -> BatchRules:
+    """Return which batch rules look at a span with a parent."""
+    if span.kind == KIND_SERVER and span.flags & _PARENT_FLAGS == FLAGS_PARENT_KNOWN:
+        return BatchRules.NESTED
+    return BatchRules.CHILDREN if span.kind == KIND_INTERNAL else BatchRules.NONE

@@ -8,6 +8,7 @@ loaded from it is on disk.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import logging
@@ -21,14 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from otel_apinalytics.normalize.outcomes import UNDECODABLE
-from otel_apinalytics.receiver.files import write_all
 from otel_apinalytics.receiver.log import SET_ASIDE, SealedSegment
-from otel_apinalytics.receiver.records import (
-    hash_key_field,
-    header_of,
-    rejected_record,
-    varint,
-)
+from otel_apinalytics.receiver.messages import Messages
+from otel_apinalytics.receiver.records import rejected_record
 from otel_apinalytics.receiver.sealing import SealError
 from otel_apinalytics.receiver.segment import (
     Content,
@@ -138,24 +134,17 @@ class Loader:
             _logger.error("%s ended the process %d times", segment.path, marks.count())
             self._set_aside(segment)
             return 0.0
-        try:
-            content = read_segment(segment.path, segment.sequence, self._identity)
-        except (OSError, SealError) as error:
-            _logger.error("%s cannot be read: %s", segment.path, error)
-            self._set_aside(segment)
-            return 0.0
-        # A tail is torn only where the process died while it wrote.
-        is_damaged = content.damaged > 0 or (segment.is_whole and content.torn_bytes > 0)
-        if is_damaged:
-            _logger.error(
-                "%s is damaged: %d records are lost, %d bytes at its end",
-                segment.path,
-                content.damaged,
-                content.torn_bytes,
-            )
-        marks.add()
-        result = self._load_patiently(content.records, self._token(segment, content))
-        marks.clear()
+        with contextlib.closing(Messages(self._hash_key)) as messages:
+            try:
+                content = read_segment(segment.path, segment.sequence, self._identity, messages.add)
+            except (OSError, SealError) as error:
+                _logger.error("%s cannot be read: %s", segment.path, error)
+                self._set_aside(segment)
+                return 0.0
+            is_damaged = _report_damage(segment, content)
+            marks.add()
+            result = self._load_patiently(messages, self._token(segment, content))
+            marks.clear()
         if result is None:
             return None
         # What could not be loaded is kept as it came.
@@ -166,13 +155,13 @@ class Loader:
         # After a reboot the engine may have lost a part and still know its token.
         return f"{self._identity.log_id}/{segment.sequence}/{content.digest}/{self._boot_id}"
 
-    def _load_patiently(self, records: Sequence[bytes], token: str) -> _Result | None:
-        """Load records, as often as it takes; return None if the loader stops before."""
+    def _load_patiently(self, messages: Messages, token: str) -> _Result | None:
+        """Load messages, as often as it takes; return None if the loader stops before."""
         backoff_s = _MIN_BACKOFF_S
         while True:
             started = time.monotonic()
             try:
-                rejected = self._load_or_split(records, token)
+                rejected = self._load_or_split(messages, token)
             except EngineError as error:
                 _logger.warning("the store is not available, will try again: %s", error)
                 if self._stopping.wait(backoff_s):
@@ -181,19 +170,19 @@ class Loader:
             else:
                 return _Result(rejected, time.monotonic() - started)
 
-    def _load_or_split(self, records: Sequence[bytes], token: str) -> int:
-        """Load records; where it is they that fail, find the ones at fault by halving.
+    def _load_or_split(self, messages: Messages, token: str) -> int:
+        """Load messages; where it is they that fail, find the ones at fault by halving.
 
         Returns:
             How many were rejected.
 
         Raises:
-            EngineError: The store's fault, not the records': everything may be tried again.
+            EngineError: The store's fault, not the messages': everything may be tried again.
         """
-        if not records:
+        if not len(messages):
             return 0
         try:
-            self._load(records, token)
+            self._load(messages, token)
         except EngineError as error:
             # What wants too much memory or time at once may do in halves.
             if not (error.is_of_data or error.is_limit):
@@ -201,34 +190,26 @@ class Loader:
             refusal = error
         else:
             return 0
-        if len(records) == 1:
+        if len(messages) == 1:
             _logger.error("a record cannot be loaded, it is rejected: %s", refusal)
-            self._load([rejected_record(records[0], UNDECODABLE)], f"{token}/rejected")
+            self._load_rejected(messages.record(0), token)
             return 1
-        middle = len(records) // 2
-        return self._load_or_split(records[:middle], f"{token}/0") + self._load_or_split(
-            records[middle:], f"{token}/1"
-        )
+        middle = len(messages) // 2
+        rejected = 0
+        for half, first, end in ((0, 0, middle), (1, middle, len(messages))):
+            with contextlib.closing(messages.part(first, end)) as part:
+                rejected += self._load_or_split(part, f"{token}/{half}")
+        return rejected
 
-    def _load(self, records: Sequence[bytes], token: str) -> None:
-        # In memory, for the engine reads the records in clear.
-        descriptor = os.memfd_create("segment", os.MFD_CLOEXEC)
-        try:
-            headers = [header_of(record) for record in records]
-            messages: list[bytes] = []
-            for header, record in zip(headers, records, strict=True):
-                key = hash_key_field(self._hash_key(header.application))
-                messages += (varint(len(record) + len(key)), record, key)
-            write_all(descriptor, messages)
-            source = Path(f"/proc/self/fd/{descriptor}")
-            statements = self._loads().for_payloads(
-                {header.payload for header in headers},
-                has_children=any(header.has_children for header in headers),
-            )
-            for number, statement in enumerate(statements):
-                self._engine.load(statement, source, f"{token}/{number}")
-        finally:
-            os.close(descriptor)
+    def _load_rejected(self, record: bytes, token: str) -> None:
+        with contextlib.closing(Messages(self._hash_key)) as messages:
+            messages.add(rejected_record(record, UNDECODABLE))
+            self._load(messages, f"{token}/rejected")
+
+    def _load(self, messages: Messages, token: str) -> None:
+        statements = self._loads().for_payloads(messages.payloads, messages.batch_rules)
+        for number, statement in enumerate(statements):
+            self._engine.load(statement, messages.path, f"{token}/{number}")
 
     def _set_aside(self, segment: SealedSegment) -> None:
         target = self._directory / SET_ASIDE
@@ -274,6 +255,20 @@ class Loader:
                 self._set_aside(item.segment)
             elif item.segment.path.exists():
                 destroy_segment(item.segment.path)
+
+
+def _report_damage(segment: SealedSegment, content: Content) -> bool:
+    """Return whether a segment lost records, and report it."""
+    # A tail is torn only where the process died while it wrote.
+    is_damaged = content.damaged > 0 or (segment.is_whole and content.torn_bytes > 0)
+    if is_damaged:
+        _logger.error(
+            "%s is damaged: %d records are lost, %d bytes at its end",
+            segment.path,
+            content.damaged,
+            content.torn_bytes,
+        )
+    return is_damaged
 
 
 class _Attempts:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import time
 
+from otel_apinalytics.normalize.batch_rules import BatchRules
 from otel_apinalytics.wire import log_pb2
 from otel_apinalytics.wire.log_pb2 import LogHeader, LogRecord
 
@@ -27,7 +28,11 @@ def events_record(header: LogHeader, batch: bytes) -> bytes:
 
 
 def new_header(
-    application: str, key_id: str, transport: str, count: int, *, has_children: bool = False
+    application: str,
+    key_id: str,
+    transport: str,
+    count: int,
+    batch_rules: BatchRules = BatchRules.NONE,
 ) -> LogHeader:
     """Return the header for something received now.
 
@@ -36,7 +41,7 @@ def new_header(
         key_id: The key that it was sent with.
         transport: `grpc` or `http`.
         count: Spans or events in it, as counted at the door.
-        has_children: Whether spans in it may say something of their parents.
+        batch_rules: Which batch rules spans in it need.
     """
     return LogHeader(
         record_id=os.urandom(16),
@@ -45,7 +50,7 @@ def new_header(
         transport=transport,
         received_ns=time.time_ns(),
         received_count=count,
-        has_children=has_children,
+        batch_rules=batch_rules,
     )
 
 

@@ -15,7 +15,7 @@ import hashlib
 import mmap
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,24 +52,22 @@ class LogIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a segment holds.
+    """What was found in a segment.
 
     Args:
-        records: Its records in order, opened.
         digest: Names the content; equal for equal content only. 32 hex digits.
         good_bytes: Length of the file up to the end of the last good frame.
         torn_bytes: What stands behind it: a frame that was not written to its end.
         damaged: Records that are lost although later ones are there: corruption, not a torn tail.
     """
 
-    records: list[bytes]
     digest: str
     good_bytes: int
     torn_bytes: int
     damaged: int
 
 
-_NOTHING = Content([], digest="", good_bytes=0, torn_bytes=0, damaged=0)
+_NOTHING = Content(digest="", good_bytes=0, torn_bytes=0, damaged=0)
 
 
 def segment_path(directory: Path, sequence: int) -> Path:
@@ -141,8 +139,16 @@ class SegmentWriter:
             self._descriptor = -1
 
 
-def read_segment(path: Path, sequence: int, identity: LogIdentity) -> Content:
-    """Return what a segment holds; a torn tail is left out.
+def read_segment(
+    path: Path, sequence: int, identity: LogIdentity, take: Callable[[bytes], None]
+) -> Content:
+    """Open a segment's records, and return what was found; a torn tail is left out.
+
+    Args:
+        path: The segment's file.
+        sequence: Its number.
+        identity: The log that it belongs to.
+        take: Called with each record, in order.
 
     Raises:
         OSError: The file cannot be read.
@@ -161,11 +167,10 @@ def read_segment(path: Path, sequence: int, identity: LogIdentity) -> Content:
         context = identity.context(sequence)
         key = sealing.unwrap_segment_key(identity.master_key, header[len(_MAGIC) :], context)
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _read_frames(data, Seal(key, context))
+            return _read_frames(data, Seal(key, context), take)
 
 
-def _read_frames(data: mmap.mmap, seal: Seal) -> Content:
-    records: list[bytes] = []
+def _read_frames(data: mmap.mmap, seal: Seal, take: Callable[[bytes], None]) -> Content:
     digest = hashlib.sha256()
     damaged = expected = 0
     good_bytes = offset = _HEADER_BYTES
@@ -180,14 +185,14 @@ def _read_frames(data: mmap.mmap, seal: Seal) -> Content:
         if record is None:
             offset += len(_MARK)
             continue
-        records.append(record)
+        take(record)
         digest.update(data[end - sealing.TAG_BYTES : end])
         # Numbers that were passed over, and then one that opens: corruption, not a torn tail.
         damaged += number - expected
         expected = number + 1
         good_bytes = offset = end
     torn_bytes = len(data) - good_bytes
-    return Content(records, digest.hexdigest()[:32], good_bytes, torn_bytes, damaged)
+    return Content(digest.hexdigest()[:32], good_bytes, torn_bytes, damaged)
 
 
 def destroy_segment(path: Path) -> None:

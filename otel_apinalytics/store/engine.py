@@ -39,12 +39,13 @@ RECORDS = "\0records\0"
 # Stands for the same rows, of which no more than ids is needed.
 IDS = "\0ids\0"
 
-# For loads only. Records are decoded and normalized a few at a time, which keeps memory low; what
-# is stored is one block in each table, for the ledger counts the rows of a record within one block.
-# One thread, so that a repeated load makes the same block.
+# For loads only. Records are decoded and normalized some 8 MB at a time, which keeps memory low;
+# what is stored is one block in each table, for the ledger counts the rows of a record within one
+# block. One thread, so that a repeated load makes the same block.
 _ROWS = "10000000"
 _LOAD_SETTINGS: Mapping[str, str] = {
-    "max_block_size": "16",
+    "max_block_size": "65536",
+    "input_format_max_block_size_bytes": "8388608",
     "max_insert_block_size": _ROWS,
     "min_insert_block_size_rows": _ROWS,
     "min_insert_block_size_bytes": "0",

@@ -15,6 +15,7 @@ from typing import Any
 
 from otel_apinalytics.normalize import mapping as m
 from otel_apinalytics.normalize import outcomes
+from otel_apinalytics.normalize.batch_rules import BatchRules
 from otel_apinalytics.normalize.events_sql import events_select
 from otel_apinalytics.normalize.rows_sql import NORMALIZED_COLUMNS
 from otel_apinalytics.normalize.spans_sql import spans_select
@@ -40,10 +41,12 @@ class Loads:
 
     def __init__(self, mapping: m.Mapping) -> None:
         normalized = NORMALIZED_COLUMNS
-        self._traces = _statement("normalized", normalized, spans_select(RECORDS, mapping))
-        self._families = _statement(
-            "normalized", normalized, spans_select(RECORDS, mapping, ids=IDS)
-        )
+        self._traces = {
+            needed: _statement(
+                "normalized", normalized, spans_select(RECORDS, IDS, mapping, needed)
+            )
+            for needed in BatchRules
+        }
         self._events = _statement("normalized", normalized, events_select(RECORDS))
         self._received = _statement("ledger", _LEDGER_COLUMNS, _ledger(outcomes.RECEIVED))
         self._rejected = (
@@ -52,7 +55,7 @@ class Loads:
         )
 
     def for_payloads(
-        self, payloads: Iterable[int], *, has_children: bool = False
+        self, payloads: Iterable[int], batch_rules: BatchRules = BatchRules.NONE
     ) -> list[LoadStatement]:
         """Return the statements that load records with these payloads.
 
@@ -61,13 +64,13 @@ class Loads:
 
         Args:
             payloads: Values of `LogHeader.payload`.
-            has_children: Whether any record has spans that may say something of their parents.
+            batch_rules: Which batch rules the records need.
         """
         found = set(payloads)
         # Before what became of it: the ledger may show more received than stored, never less.
         statements = [self._received]
         if log_pb2.PAYLOAD_TRACES in found:
-            statements.append(self._families if has_children else self._traces)
+            statements.append(self._traces[batch_rules])
         if log_pb2.PAYLOAD_EVENTS in found:
             statements.append(self._events)
         if log_pb2.PAYLOAD_REJECTED in found:
@@ -101,7 +104,7 @@ def _statement(table: str, columns: Sequence[str], select: str) -> LoadStatement
 
 
 _OF_RECORD = (
-    "record_id", "application", "key_id", "transport", "received_ns", "has_children",
+    "record_id", "application", "key_id", "transport", "received_ns",
 )  # fmt: skip
 # Of a span, what tells it and its kind: reading attributes costs most of a decoding.
 _OF_IDS = {"Span": ("trace_id", "span_id", "kind")}

@@ -51,7 +51,7 @@ class GateSpan(_message.Message):
     def __init__(self, trace_id: _Optional[bytes] = ..., span_id: _Optional[bytes] = ..., parent_span_id: _Optional[bytes] = ..., kind: _Optional[int] = ..., flags: _Optional[int] = ...) -> None: ...
 
 class LogHeader(_message.Message):
-    __slots__ = ("record_id", "application", "key_id", "transport", "received_ns", "received_count", "reject_reason", "payload", "has_children")
+    __slots__ = ("record_id", "application", "key_id", "transport", "received_ns", "received_count", "reject_reason", "payload", "batch_rules")
     RECORD_ID_FIELD_NUMBER: _ClassVar[int]
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -60,7 +60,7 @@ class LogHeader(_message.Message):
     RECEIVED_COUNT_FIELD_NUMBER: _ClassVar[int]
     REJECT_REASON_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
-    HAS_CHILDREN_FIELD_NUMBER: _ClassVar[int]
+    BATCH_RULES_FIELD_NUMBER: _ClassVar[int]
     record_id: bytes
     application: str
     key_id: str
@@ -69,11 +69,11 @@ class LogHeader(_message.Message):
     received_count: int
     reject_reason: str
     payload: Payload
-    has_children: bool
-    def __init__(self, record_id: _Optional[bytes] = ..., application: _Optional[str] = ..., key_id: _Optional[str] = ..., transport: _Optional[str] = ..., received_ns: _Optional[int] = ..., received_count: _Optional[int] = ..., reject_reason: _Optional[str] = ..., payload: _Optional[_Union[Payload, str]] = ..., has_children: _Optional[bool] = ...) -> None: ...
+    batch_rules: int
+    def __init__(self, record_id: _Optional[bytes] = ..., application: _Optional[str] = ..., key_id: _Optional[str] = ..., transport: _Optional[str] = ..., received_ns: _Optional[int] = ..., received_count: _Optional[int] = ..., reject_reason: _Optional[str] = ..., payload: _Optional[_Union[Payload, str]] = ..., batch_rules: _Optional[int] = ...) -> None: ...
 
 class LogRecord(_message.Message):
-    __slots__ = ("record_id", "application", "key_id", "transport", "received_ns", "received_count", "reject_reason", "payload", "has_children", "hash_key", "traces", "events")
+    __slots__ = ("record_id", "application", "key_id", "transport", "received_ns", "received_count", "reject_reason", "payload", "batch_rules", "hash_key", "traces", "events")
     RECORD_ID_FIELD_NUMBER: _ClassVar[int]
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -82,7 +82,7 @@ class LogRecord(_message.Message):
     RECEIVED_COUNT_FIELD_NUMBER: _ClassVar[int]
     REJECT_REASON_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
-    HAS_CHILDREN_FIELD_NUMBER: _ClassVar[int]
+    BATCH_RULES_FIELD_NUMBER: _ClassVar[int]
     HASH_KEY_FIELD_NUMBER: _ClassVar[int]
     TRACES_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
@@ -94,11 +94,11 @@ class LogRecord(_message.Message):
     received_count: int
     reject_reason: str
     payload: Payload
-    has_children: bool
+    batch_rules: int
     hash_key: bytes
     traces: TraceRequest
     events: EventBatch
-    def __init__(self, record_id: _Optional[bytes] = ..., application: _Optional[str] = ..., key_id: _Optional[str] = ..., transport: _Optional[str] = ..., received_ns: _Optional[int] = ..., received_count: _Optional[int] = ..., reject_reason: _Optional[str] = ..., payload: _Optional[_Union[Payload, str]] = ..., has_children: _Optional[bool] = ..., hash_key: _Optional[bytes] = ..., traces: _Optional[_Union[TraceRequest, _Mapping]] = ..., events: _Optional[_Union[EventBatch, _Mapping]] = ...) -> None: ...
+    def __init__(self, record_id: _Optional[bytes] = ..., application: _Optional[str] = ..., key_id: _Optional[str] = ..., transport: _Optional[str] = ..., received_ns: _Optional[int] = ..., received_count: _Optional[int] = ..., reject_reason: _Optional[str] = ..., payload: _Optional[_Union[Payload, str]] = ..., batch_rules: _Optional[int] = ..., hash_key: _Optional[bytes] = ..., traces: _Optional[_Union[TraceRequest, _Mapping]] = ..., events: _Optional[_Union[EventBatch, _Mapping]] = ...) -> None: ...
 
 class TraceRequest(_message.Message):
     __slots__ = ("resource_spans",)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from otel_apinalytics.catalogue import BY_NAME, FieldType
+from otel_apinalytics.normalize.batch_rules import BatchRules
 from otel_apinalytics.normalize.mapping import Mapping, MappingEntry
 from otel_apinalytics.normalize.rows_sql import NORMALIZED_COLUMNS
 from otel_apinalytics.store.engine import Engine, EngineError
@@ -46,7 +47,7 @@ def main() -> None:
             return []
         engine.command(f"TRUNCATE TABLE {_TABLE}")
         statements = _loads(json.dumps(request["mapping"])).for_payloads(
-            request["payloads"], has_children=request["has_children"]
+            request["payloads"], BatchRules(request["batch_rules"])
         )
         for statement in statements:
             if statement.table == "normalized":

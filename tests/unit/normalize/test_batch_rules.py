@@ -72,6 +72,11 @@ def test_no_span_is_nested_in_another_kind() -> None:
     assert are_nested([replace(OUTER, kind=KIND_CLIENT), child()]) == [False, False]
 
 
+def test_no_span_is_nested_in_what_is_no_call() -> None:
+    """It would be counted nowhere: its parent is filtered."""
+    assert are_nested([replace(OUTER, is_call=False), child()]) == [False, False]
+
+
 def test_each_span_answers_for_itself() -> None:
     """Of two spans with one id, only the one that says so is nested."""
     assert are_nested([OUTER, child(), child(flags=0)]) == [False, True, False]
@@ -202,6 +207,11 @@ BOTH = "http.route", "code.function.name"
             [root(**{"http.route": "/{proxy+}"}), span(2, {"http.route": "x"}, **INNER)],
             {"route": "/x"},
         ),
+        (
+            [root(), span(2, {"rpc.system": "grpc"}, **INNER, name="shop.Cart/Add")],
+            {"route": "/shop.Cart/Add", "function": "shop.Cart/Add", "method": "POST"},
+        ),
+        ([root(), span(2, {"rpc.system": "grpc"}, name="shop.Cart/Add")], {"route": "/graphql"}),
         ([root(), span(2, {"enduser.id": "a"}, parent_span_id=b"\7" * 8)], {"consumer_id": ""}),
         ([root(), span(2, {"enduser.id": "a"}, trace_id=b"\7" * 16)], {"consumer_id": ""}),
         ([root(), span(2, {"enduser.id": "a"}, span_id=b"\2" * 7)], {"consumer_id": ""}),
@@ -238,6 +248,48 @@ def test_which_spans_are_nested(
     inner = replace(span(2, {"url.path": "/a"}, **INNER), **changes)
     rows = agreed_rows(normalize_in_engine, [inner, root()], RECEIVED_NS, NO_MAPPING)
     assert [row["reason"] for row in rows] == [reason, ""]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ({}, "neither_http_nor_rpc"),
+        ({"db.system": "postgresql"}, "neither_http_nor_rpc"),
+        ({"http.route": ""}, "neither_http_nor_rpc"),
+        ({"faas.trigger": "pubsub", "url.path": "/a"}, "messaging_or_trigger"),
+        ({"logfire.span_type": "pending_span", "url.path": "/a"}, "placeholder"),
+    ],
+)
+def test_a_call_within_what_is_no_call_is_counted(
+    normalize_in_engine: NormalizeInEngine, attributes: dict[str, Any], reason: str
+) -> None:
+    """Were it taken for a part of its parent, nothing of it would be counted."""
+    outer = span(1, attributes, kind=KIND_SERVER, parent_span_id=b"")
+    batch = [span(2, {"url.path": "/a"}, **INNER), outer]
+    rows = agreed_rows(normalize_in_engine, batch, RECEIVED_NS, NO_MAPPING)
+    assert [row["reason"] for row in rows] == ["", reason]
+
+
+def test_of_calls_within_each_other_the_outermost_is_counted(
+    normalize_in_engine: NormalizeInEngine,
+) -> None:
+    """One call, however many spans of one process it went through."""
+    batch = [
+        span(3, {"url.path": "/a"}, **{**INNER, "parent_span_id": b"\2" * 8}),
+        span(2, {"url.path": "/a"}, **INNER),
+        root(),
+    ]
+    rows = agreed_rows(normalize_in_engine, batch, RECEIVED_NS, NO_MAPPING)
+    assert [row["reason"] for row in rows] == ["nested_in_server_span"] * 2 + [""]
+
+
+def test_a_span_that_is_its_own_parent_says_nothing_of_itself(
+    normalize_in_engine: NormalizeInEngine,
+) -> None:
+    """Two spans with one id are a defect of the sender; the renderings agree about it."""
+    twin = span(1, {"graphql.operation.type": "query", "enduser.id": "a"})
+    rows = agreed_rows(normalize_in_engine, [twin, root()], RECEIVED_NS, NO_MAPPING)
+    assert (rows[1]["function"], rows[1]["consumer_id"]) == ("POST /graphql", "")
 
 
 def _row_of(rows: list[Row], span_id: bytes) -> Row:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
+from otel_apinalytics.normalize.batch_rules import BatchRules
 from otel_apinalytics.normalize.lookup import look_up
 from otel_apinalytics.normalize.mapping import FIELDS, NO_MAPPING, Mapping, MappingEntry
 from otel_apinalytics.normalize.outcomes import FILTERED
@@ -74,17 +75,17 @@ def call(**changes: Any) -> SpanView:
 
 @settings(deadline=None, max_examples=10, phases=PHASES)
 @given(batch=st.lists(spans, min_size=1, max_size=12))
-def test_both_statements_give_the_same_of_single_spans(
+def test_all_statements_give_the_same_of_single_spans(
     load_records: LoadRecords, batch: list[SpanView]
 ) -> None:
     """To look for children where there are none changes nothing of what is stored or rejected."""
     alone = [replace(span, parent_span_id=b"") for span in batch]
     records = span_records(alone, RECEIVED_NS)
-    without, with_children = (
-        [comparable(row) for row in load_records(records, MAPPING, has_children=asked)]
-        for asked in (False, True)
+    without, *others = (
+        [comparable(row) for row in load_records(records, MAPPING, batch_rules=asked)]
+        for asked in BatchRules
     )
-    assert without == with_children
+    assert all(other == without for other in others)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -175,10 +176,13 @@ NAMES = sorted({e.attribute for target in look_up(MAPPING) for e in target.entri
 @given(
     junk=st.lists(st.tuples(st.sampled_from(NAMES), st.binary(max_size=30)), max_size=20),
     texts=st.lists(st.binary(max_size=30), min_size=4, max_size=4),
-    has_children=st.booleans(),
+    batch_rules=st.sampled_from(BatchRules),
 )
 def test_no_bytes_make_the_engine_throw(
-    load_records: LoadRecords, junk: list[tuple[str, bytes]], texts: list[bytes], has_children: bool
+    load_records: LoadRecords,
+    junk: list[tuple[str, bytes]],
+    texts: list[bytes],
+    batch_rules: BatchRules,
 ) -> None:
     """Any bytes as the text of anything, attributes even repeated, give a row."""
     record = raw_record()
@@ -193,7 +197,7 @@ def test_no_bytes_make_the_engine_throw(
     for name, value in junk:
         for attributes in (span.attributes, resource.attributes):
             attributes.add(key=name.encode()).value.string_value = value
-    (row,) = load_records([record.SerializeToString()], MAPPING, has_children=has_children)
+    (row,) = load_records([record.SerializeToString()], MAPPING, batch_rules=batch_rules)
     assert row["reason"] == "invalid_span_id"
 
 

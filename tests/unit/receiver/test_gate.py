@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otel_apinalytics.errors import InvalidRequestError
+from otel_apinalytics.normalize.batch_rules import BatchRules
 from otel_apinalytics.receiver import gate
 from otel_apinalytics.receiver.gate import Counts
 from otel_apinalytics.receiver.records import varint
@@ -77,31 +78,65 @@ def test_good_and_bad_spans_are_told_apart() -> None:
 
 
 PARENT = b"\3" * 8
+WITH_PARENT = {"parent_span_id": PARENT}
 LOCAL, REMOTE = 0x100, 0x300
+NONE, CHILDREN, NESTED = BatchRules
 
 
 @pytest.mark.parametrize(
-    ("changes", "has_children"),
+    ("changes", "batch_rules"),
     [
-        ({}, False),
-        ({"kind": Span.SPAN_KIND_INTERNAL}, False),
-        ({"kind": Span.SPAN_KIND_INTERNAL, "parent_span_id": PARENT}, True),
-        ({"kind": Span.SPAN_KIND_INTERNAL, "parent_span_id": PARENT, "flags": REMOTE}, True),
-        ({"kind": Span.SPAN_KIND_SERVER, "parent_span_id": PARENT}, False),
-        ({"kind": Span.SPAN_KIND_SERVER, "parent_span_id": PARENT, "flags": LOCAL}, True),
-        ({"kind": Span.SPAN_KIND_SERVER, "parent_span_id": PARENT, "flags": LOCAL | 1}, True),
-        ({"kind": Span.SPAN_KIND_SERVER, "parent_span_id": PARENT, "flags": REMOTE}, False),
-        ({"kind": Span.SPAN_KIND_SERVER, "parent_span_id": PARENT, "flags": 0x200}, False),
-        ({"kind": Span.SPAN_KIND_SERVER, "flags": LOCAL}, False),
-        ({"kind": Span.SPAN_KIND_CLIENT, "parent_span_id": PARENT, "flags": LOCAL}, False),
-        ({"kind": Span.SPAN_KIND_PRODUCER, "parent_span_id": PARENT, "flags": LOCAL}, False),
-        ({"parent_span_id": PARENT, "flags": LOCAL}, False),
+        ({}, NONE),
+        ({"kind": Span.SPAN_KIND_INTERNAL}, NONE),
+        ({"kind": Span.SPAN_KIND_INTERNAL, **WITH_PARENT}, CHILDREN),
+        (
+            {"kind": Span.SPAN_KIND_INTERNAL, **WITH_PARENT, "flags": REMOTE},
+            CHILDREN,
+        ),
+        ({"kind": Span.SPAN_KIND_SERVER, **WITH_PARENT}, NONE),
+        (
+            {"kind": Span.SPAN_KIND_SERVER, **WITH_PARENT, "flags": LOCAL},
+            NESTED,
+        ),
+        (
+            {"kind": Span.SPAN_KIND_SERVER, **WITH_PARENT, "flags": LOCAL | 1},
+            NESTED,
+        ),
+        (
+            {"kind": Span.SPAN_KIND_SERVER, **WITH_PARENT, "flags": REMOTE},
+            NONE,
+        ),
+        (
+            {"kind": Span.SPAN_KIND_SERVER, **WITH_PARENT, "flags": 0x200},
+            NONE,
+        ),
+        ({"kind": Span.SPAN_KIND_SERVER, "flags": LOCAL}, NONE),
+        (
+            {"kind": Span.SPAN_KIND_CLIENT, **WITH_PARENT, "flags": LOCAL},
+            NONE,
+        ),
+        (
+            {"kind": Span.SPAN_KIND_PRODUCER, **WITH_PARENT, "flags": LOCAL},
+            NONE,
+        ),
+        ({**WITH_PARENT, "flags": LOCAL}, NONE),
     ],
 )
-def test_children_are_seen(changes: dict[str, Any], has_children: bool) -> None:
+def test_children_are_seen(changes: dict[str, Any], batch_rules: BatchRules) -> None:
     """INTERNAL spans with a parent, and SERVER spans with a local one, say something of it."""
     body = request([valid(), Span(trace_id=TRACE_ID, span_id=SPAN_ID, **changes)], [valid()])
-    assert gate.inspect(body) == Counts(3, 0, 0, has_children)
+    assert gate.inspect(body) == Counts(3, 0, 0, batch_rules)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_nested_servers_need_more_than_children(reverse: bool) -> None:
+    """Whatever comes first."""
+    spans = [
+        Span(trace_id=TRACE_ID, span_id=SPAN_ID, parent_span_id=PARENT, kind=kind, flags=LOCAL)
+        for kind in (Span.SPAN_KIND_INTERNAL, Span.SPAN_KIND_SERVER)
+    ]
+    body = request(spans[::-1] if reverse else spans)
+    assert gate.inspect(body) == Counts(2, 0, 0, NESTED)
 
 
 @pytest.mark.parametrize("body", [b"", request([]), request([], [])])

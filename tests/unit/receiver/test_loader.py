@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from otel_apinalytics.normalize.batch_rules import BatchRules
 from otel_apinalytics.normalize.mapping import NO_MAPPING, Mapping, MappingEntry
 from otel_apinalytics.receiver.loader import Loader
 from otel_apinalytics.receiver.log import (
@@ -21,7 +22,7 @@ from otel_apinalytics.receiver.records import events_record, new_header, spans_r
 from otel_apinalytics.receiver.segment import LogIdentity
 from otel_apinalytics.store.engine import Engine, EngineError, LoadStatement
 from otel_apinalytics.store.loads import Loads
-from otel_apinalytics.wire.log_pb2 import LogRecord
+from otel_apinalytics.wire.log_pb2 import PAYLOAD_TRACES, LogRecord
 from tests.support.waiting import wait_for
 
 LOADS = Loads(NO_MAPPING)
@@ -192,17 +193,17 @@ def test_a_hash_key_that_was_sent_counts_for_nothing(tmp_path: Path) -> None:
     assert record.hash_key == hash_key("shop")
 
 
-@pytest.mark.parametrize("with_children", [False, True])
-def test_batch_rules_are_paid_for_where_they_are_needed(
-    tmp_path: Path, with_children: bool
-) -> None:
-    """One record with children is enough to look for them in the segment."""
+@pytest.mark.parametrize("needed", BatchRules)
+def test_batch_rules_are_paid_for_where_they_are_needed(tmp_path: Path, needed: BatchRules) -> None:
+    """One record that needs them is enough to ask them in the segment."""
     store = Store()
     headers = [new_header("app", "key", "grpc", 1) for _ in range(3)]
-    headers[1].has_children = with_children
+    headers[1].batch_rules = needed
     load(tmp_path, store, [spans_record(header, b"") for header in headers])
     assert store.tables == ["ledger", "normalized"]
-    assert [statement.reads_again for statement in store.statements] == [False, with_children]
+    assert [statement.reads_again for statement in store.statements] == [False, needed > 0]
+    assert "nested_in_server_span" in store.statements[1].select
+    assert store.statements[1] == Loads(NO_MAPPING).for_payloads([PAYLOAD_TRACES], needed)[1]
 
 
 def test_each_kind_of_payload_has_its_statement(tmp_path: Path) -> None:

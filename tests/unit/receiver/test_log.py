@@ -21,7 +21,8 @@ from otel_apinalytics.receiver.log import (
     find_segments,
     open_log_directory,
 )
-from otel_apinalytics.receiver.segment import LogIdentity, read_segment, segment_path
+from otel_apinalytics.receiver.segment import LogIdentity, segment_path
+from tests.opened_segments import open_segment
 
 MASTER_KEY = bytes(range(32))
 # So far away that only a defect reaches it.
@@ -106,7 +107,7 @@ def done(future: Future[None]) -> None:
 def on_disk(directory: Path, identity: LogIdentity) -> list[list[bytes]]:
     """Return the records of each segment in the directory."""
     return [
-        read_segment(segment.path, segment.sequence, identity).records
+        open_segment(segment.path, segment.sequence, identity)[0]
         for segment in find_segments(directory)
     ]
 

@@ -10,6 +10,7 @@ from google.protobuf.internal.encoder import _VarintBytes  # type: ignore[attr-d
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otel_apinalytics.normalize.batch_rules import BatchRules
 from otel_apinalytics.receiver.records import (
     events_record,
     hash_key_field,
@@ -133,14 +134,14 @@ def test_an_appended_hash_key_wins(key: bytes, sent: bytes) -> None:
 
 def test_a_payload_cannot_reach_the_header() -> None:
     """What looks like fields of a record, inside a request, stays inside it."""
-    forged = LogRecord(application="other", hash_key=b"chosen", has_children=True)
+    forged = LogRecord(application="other", hash_key=b"chosen", batch_rules=BatchRules.NESTED)
     record = spans_record(new_header("app", "key", "grpc", 1), forged.SerializeToString())
     read = header_of(record)
-    assert (read.application, read.has_children) == ("app", False)
+    assert (read.application, read.batch_rules) == ("app", BatchRules.NONE)
 
 
-@pytest.mark.parametrize("has_children", [False, True])
-def test_the_header_says_whether_there_are_children(has_children: bool) -> None:
+@pytest.mark.parametrize("batch_rules", BatchRules)
+def test_the_header_says_which_batch_rules_are_needed(batch_rules: BatchRules) -> None:
     """The loader chooses its statement by it."""
-    header = new_header("app", "key", "grpc", 1, has_children=has_children)
-    assert header_of(spans_record(header, b"")).has_children is has_children
+    header = new_header("app", "key", "grpc", 1, batch_rules)
+    assert header_of(spans_record(header, b"")).batch_rules == batch_rules

@@ -22,9 +22,9 @@ from otel_apinalytics.receiver.segment import (
     LogIdentity,
     SegmentWriter,
     destroy_segment,
-    read_segment,
     segment_path,
 )
+from tests.opened_segments import open_segment
 
 IDENTITY = LogIdentity("ab" * 16, bytes(range(32)))
 RECORDS = [b"first", b"", b"third record", b"fourth", b"the last"]
@@ -73,8 +73,8 @@ def test_round_trip(groups: list[list[bytes]]) -> None:
         for group in groups:
             writer.append(group)
         writer.close()
-        content = read_segment(writer.path, 7, IDENTITY)
-        assert content.records == [record for group in groups for record in group]
+        found, content = open_segment(writer.path, 7, IDENTITY)
+        assert found == [record for group in groups for record in group]
         assert content.damaged == 0
         assert content.good_bytes == writer.size == writer.path.stat().st_size
 
@@ -83,7 +83,7 @@ def test_records_are_on_disk_after_each_append(tmp_path: Path) -> None:
     """A reader sees them before the segment is closed."""
     writer = SegmentWriter(tmp_path, 1, IDENTITY)
     writer.append([b"a", b"b"])
-    assert read_segment(writer.path, 1, IDENTITY).records == [b"a", b"b"]
+    assert open_segment(writer.path, 1, IDENTITY)[0] == [b"a", b"b"]
     writer.close()
 
 
@@ -108,9 +108,9 @@ def test_the_digest_names_the_content(tmp_path: Path) -> None:
         write(tmp_path, records, sequence)
         for sequence, records in enumerate([[b"a", b"b"], [b"b", b"a"], [b"a"], [b"a", b"b", b""]])
     ]
-    digests = [read_segment(path, number, IDENTITY).digest for number, path in enumerate(paths)]
+    digests = [open_segment(path, number, IDENTITY)[1].digest for number, path in enumerate(paths)]
     assert len(set(digests)) == len(digests)
-    assert digests[0] == read_segment(paths[0], 0, IDENTITY).digest
+    assert digests[0] == open_segment(paths[0], 0, IDENTITY)[1].digest
     assert {len(digest) for digest in digests} == {32}
 
 
@@ -141,9 +141,9 @@ def test_a_torn_tail_costs_the_incomplete_record_only(tmp_path: Path) -> None:
     assert ends[-1] == len(data)
     for cut in range(len(data) + 1):
         path.write_bytes(data[:cut])
-        content = read_segment(path, 1, IDENTITY)
+        found, content = open_segment(path, 1, IDENTITY)
         complete = sum(end <= cut for end in ends)
-        assert content.records == RECORDS[:complete]
+        assert found == RECORDS[:complete]
         assert content.damaged == 0
         assert content.good_bytes == max((end for end in [start, *ends] if end <= cut), default=0)
 
@@ -156,8 +156,8 @@ def test_what_follows_the_last_record_is_left_out(tail: bytes) -> None:
         good_bytes = path.stat().st_size
         with path.open("ab") as stream:
             stream.write(tail)
-        content = read_segment(path, 1, IDENTITY)
-        assert content.records == RECORDS
+        found, content = open_segment(path, 1, IDENTITY)
+        assert found == RECORDS
         assert (content.good_bytes, content.damaged) == (good_bytes, 0)
 
 
@@ -170,8 +170,8 @@ def test_a_flipped_byte_costs_one_record(tmp_path: Path) -> None:
         for position in range(ends[number - 1], ends[number]):
             path.write_bytes(data)
             flip(path, position)
-            content = read_segment(path, 1, IDENTITY)
-            assert content.records == RECORDS[:number] + RECORDS[number + 1 :]
+            found, content = open_segment(path, 1, IDENTITY)
+            assert found == RECORDS[:number] + RECORDS[number + 1 :]
             assert content.damaged == 1
             assert content.good_bytes == len(data)
 
@@ -181,8 +181,8 @@ def test_a_damaged_prefix_does_not_pass_for_a_torn_tail(tmp_path: Path, byte: in
     """Where an acknowledged record is lost because its length is damaged, the damage is counted."""
     path = write(tmp_path, RECORDS)
     flip(path, frame_ends(tmp_path, RECORDS)[0] + byte)
-    content = read_segment(path, 1, IDENTITY)
-    assert content.records == [RECORDS[0], *RECORDS[2:]]
+    found, content = open_segment(path, 1, IDENTITY)
+    assert found == [RECORDS[0], *RECORDS[2:]]
     assert content.damaged == 1
 
 
@@ -193,8 +193,8 @@ def test_a_record_out_of_order_does_not_open(tmp_path: Path) -> None:
     data = path.read_bytes()
     start, (first, second, _) = header_bytes(tmp_path), frame_ends(tmp_path, records)
     path.write_bytes(data[:start] + data[first:second] + data[start:first] + data[second:])
-    content = read_segment(path, 1, IDENTITY)
-    assert (content.records, content.damaged) == ([b"two", b"end"], 1)
+    found, content = open_segment(path, 1, IDENTITY)
+    assert (found, content.damaged) == ([b"two", b"end"], 1)
 
 
 def test_a_frame_of_another_segment_does_not_open(tmp_path: Path) -> None:
@@ -204,8 +204,8 @@ def test_a_frame_of_another_segment_does_not_open(tmp_path: Path) -> None:
     start, (first, _) = header_bytes(tmp_path), frame_ends(tmp_path, records)
     data = path.read_bytes()
     path.write_bytes(data[:start] + other.read_bytes()[start:first] + data[first:])
-    content = read_segment(path, 1, IDENTITY)
-    assert (content.records, content.damaged) == ([b"end"], 1)
+    found, content = open_segment(path, 1, IDENTITY)
+    assert (found, content.damaged) == ([b"end"], 1)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_a_segment_opens_in_its_own_place_only(
     """Another number, another log or another master key: refused."""
     path = write(tmp_path, RECORDS)
     with pytest.raises(SealError):
-        read_segment(path, sequence, identity)
+        open_segment(path, sequence, identity)
 
 
 def test_a_damaged_header_is_told_apart(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_damaged_header_is_told_apart(tmp_path: Path) -> None:
         path.write_bytes(data)
         flip(path, position)
         with pytest.raises(SealError):
-            read_segment(path, 1, IDENTITY)
+            open_segment(path, 1, IDENTITY)
 
 
 @pytest.mark.parametrize("length", [0, TAG_BYTES - 1, 100])
@@ -243,7 +243,7 @@ def test_an_impossible_length_is_no_record(tmp_path: Path, length: int) -> None:
     path = write(tmp_path, RECORDS)
     with path.open("ab") as stream:
         stream.write(struct.pack("<I", length) + bytes(50))
-    assert read_segment(path, 1, IDENTITY).records == RECORDS
+    assert open_segment(path, 1, IDENTITY)[0] == RECORDS
 
 
 def test_a_large_length_wants_no_memory(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_a_large_length_wants_no_memory(tmp_path: Path) -> None:
         stream.write(struct.pack("<I", 2**30) + bytes(50))
     tracemalloc.start()
     try:
-        assert read_segment(path, 1, IDENTITY).records == RECORDS
+        assert open_segment(path, 1, IDENTITY)[0] == RECORDS
         assert tracemalloc.get_traced_memory()[1] < 64 << 20
     finally:
         tracemalloc.stop()
@@ -301,7 +301,7 @@ def test_a_failed_sync_cuts_the_file_back(
         writer.append([b"not acknowledged", b"either"])
     assert writer.size == writer.path.stat().st_size == good_bytes
     writer.close()
-    assert read_segment(writer.path, 1, IDENTITY).records == [b"acknowledged"]
+    assert open_segment(writer.path, 1, IDENTITY)[0] == [b"acknowledged"]
 
 
 def test_a_full_disk_cuts_the_file_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,7 +314,7 @@ def test_a_full_disk_cuts_the_file_back(tmp_path: Path, monkeypatch: pytest.Monk
     assert disk.room == 0
     assert writer.path.stat().st_size == writer.size
     writer.close()
-    assert read_segment(writer.path, 1, IDENTITY).records == [b"acknowledged"]
+    assert open_segment(writer.path, 1, IDENTITY)[0] == [b"acknowledged"]
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 50])
@@ -326,7 +326,7 @@ def test_short_writes_are_continued(
     writer = SegmentWriter(tmp_path, 1, IDENTITY)
     writer.append(RECORDS)
     writer.close()
-    assert read_segment(writer.path, 1, IDENTITY).records == RECORDS
+    assert open_segment(writer.path, 1, IDENTITY)[0] == RECORDS
 
 
 def test_an_append_of_many_records(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_an_append_of_many_records(tmp_path: Path) -> None:
     writer = SegmentWriter(tmp_path, 1, IDENTITY)
     writer.append(records)
     writer.close()
-    assert read_segment(writer.path, 1, IDENTITY).records == records
+    assert open_segment(writer.path, 1, IDENTITY)[0] == records
 
 
 @pytest.mark.parametrize("fault", ["no room", "no sync"])
@@ -379,7 +379,7 @@ def test_destroying_overwrites_the_key_first(tmp_path: Path) -> None:
     assert not path.exists()
     assert remains.read_bytes() == bytes(start) + before[start:]
     # The process may die in between; the next one then finds nothing that is left to load.
-    assert read_segment(remains, 1, IDENTITY).records == []
+    assert open_segment(remains, 1, IDENTITY)[0] == []
 
 
 def test_the_key_is_overwritten_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
