@@ -83,7 +83,7 @@ def measure_throughput(
     cpu_s, started = service.cpu_s(), time.monotonic()
     load = send_load(service.grpc, spans, clients, seconds)
     acknowledged_s, acknowledged_cpu_s = time.monotonic() - started, service.cpu_s() - cpu_s
-    service.wait_stored(http, before + load.acknowledged)
+    service.wait_stored(http, before + load.acknowledged, every_s=0.5)
     stored_s, stored_cpu_s = time.monotonic() - started, service.cpu_s() - cpu_s
     stored = service.stored(http) - before
     latencies = sorted(load.latencies_s)

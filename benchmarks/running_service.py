@@ -55,8 +55,21 @@ class RunningService:
         answer = http.request("GET", url, headers={"X-Auth-Key": READ_KEY}).json()
         return sum(int(value) for points in answer["groups"].values() for _, value in points)
 
-    def wait_stored(self, http: urllib3.PoolManager, count: int, timeout_s: float = 120) -> None:
+    def wait_stored(
+        self,
+        http: urllib3.PoolManager,
+        count: int,
+        *,
+        every_s: float = 0.02,
+        timeout_s: float = 120,
+    ) -> None:
         """Wait until at least `count` events are counted.
+
+        Args:
+            http: Client.
+            count: Events to wait for.
+            every_s: Seconds between two looks; each is a query, whose CPU time is the service's.
+            timeout_s: When to give up.
 
         Raises:
             TimeoutError: They are not within the time.
@@ -65,7 +78,7 @@ class RunningService:
         while self.stored(http) < count:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.stored(http)} of {count} stored")
-            time.sleep(0.02)
+            time.sleep(every_s)
 
 
 @contextlib.contextmanager

@@ -187,7 +187,7 @@ _REQUEST = (
             Source(("url.scheme", "http.scheme"), t.one_of("ws", "wss")),
             Source(request_headers("upgrade"), t.rare(t.one_of("websocket"))),
             Source(_response_headers("content-type"),
-                   t.rare(t.first_of(t.Pattern(r"^(text/event-stream)")))),
+                   t.rare(t.lower_case.then(t.first_of(t.Pattern(r"^(text/event-stream)"))))),
         ),
     ),
 )  # fmt: skip
