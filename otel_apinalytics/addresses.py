@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from dataclasses import dataclass
 
@@ -50,6 +51,15 @@ def resolve(address: str) -> list[Address]:
     if not addresses:
         raise problem
     return addresses
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether nobody but this machine reaches what listens on `host:port`.
+
+    Raises:
+        ConfigError: It is not `host:port`, or no address of this machine.
+    """
+    return all(ipaddress.ip_address(found.host).is_loopback for found in resolve(address))
 
 
 def _is_ours(family: socket.AddressFamily, host: str) -> bool:

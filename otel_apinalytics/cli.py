@@ -25,6 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+_INSECURE = "Listen elsewhere than on localhost without TLS; something in front does it."
 
 
 @app.command()
@@ -39,12 +40,19 @@ def serve(
     grpc: Annotated[str | None, typer.Option(help="Where OTLP/gRPC listens, host:port.")] = None,
     http: Annotated[str | None, typer.Option(help="Where HTTP listens, host:port.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    insecure: Annotated[bool | None, typer.Option("--insecure", help=_INSECURE)] = None,
 ) -> None:
     """Take spans and events, answer questions, until SIGTERM or SIGINT."""
     from otel_apinalytics.service import Service
     from otel_apinalytics.settings import read_settings
 
-    arguments = {"data_dir": data_dir, "store": store, "grpc": grpc, "http": http}
+    arguments = {
+        "data_dir": data_dir,
+        "store": store,
+        "grpc": grpc,
+        "http": http,
+        "insecure": insecure,
+    }
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -70,6 +78,7 @@ def demo(
     ] = None,
     grpc: Annotated[str, typer.Option(help="Where OTLP/gRPC listens.")] = "localhost:4317",
     http: Annotated[str, typer.Option(help="Where HTTP listens.")] = "localhost:4318",
+    insecure: Annotated[bool, typer.Option("--insecure", help=_INSECURE)] = False,
 ) -> None:
     """Serve, run an instrumented API, send it traffic, and ask the first questions."""
     from otel_apinalytics.demo.run import run_demo
@@ -77,7 +86,9 @@ def demo(
     # SIGTERM takes the same way out as Ctrl-C: the API is ended, the data are removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        counted = run_demo(once=once, seconds=seconds, data_dir=data_dir, grpc=grpc, http=http)
+        counted = run_demo(
+            once=once, seconds=seconds, data_dir=data_dir, grpc=grpc, http=http, insecure=insecure
+        )
     except KeyboardInterrupt:
         typer.echo("stopped")
         return
@@ -90,7 +101,9 @@ def _welcome(service: Service, settings: Settings) -> str:
     from otel_apinalytics.store.keys import Scope
 
     keys = service.first_keys
-    lines = [f"OTLP/gRPC on {service.grpc_address}, HTTP on {service.http_address}", ""]
+    tls = service.tls_files
+    listening = f"OTLP/gRPC on {service.grpc_address}, HTTP on {service.http_address}"
+    lines = [f"{listening} with TLS" if tls else listening, ""]
     lines.append(f"  application  {keys.application}")
     if keys.created:
         lines += [f"  {scope.value:<5} key    {secret}" for scope, secret in keys.created.items()]
@@ -99,9 +112,10 @@ def _welcome(service: Service, settings: Settings) -> str:
     if write_key is None:
         write_key = "$APINALYTICS_WRITE_KEY" if settings.write_key else "<write key>"
     lines += ["", "Point an OpenTelemetry SDK here:", ""]
-    block = exporter_settings(service.grpc_address, keys.application, write_key)
+    block = exporter_settings(service.grpc_address, keys.application, write_key, tls)
     lines += [f"  {line}" for line in block.splitlines()]
-    lines += ["", f"Then open http://{service.http_address}/ and type in the read key.", ""]
+    page = f"{'https' if tls else 'http'}://{service.http_address}/"
+    lines += ["", f"Then open {page} and type in the read key.", ""]
     return "\n".join(lines)
 
 

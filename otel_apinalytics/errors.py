@@ -6,7 +6,8 @@
     ├── AuthenticationError   no key, or one that is not known
     ├── PermissionDeniedError a known key that may not do this
     ├── InvalidRequestError   a request that can never succeed as it stands
-    │   └── RequestTooLargeError
+    │   ├── RequestTooLargeError
+    │   └── UnsupportedMediaTypeError
     └── RetryableError        our trouble or our limit: the same request may succeed later
 
 Messages are lower case, name the offending value and what is allowed, and never contain a key.
@@ -69,6 +70,10 @@ class InvalidRequestError(ApinalyticsError):
 
 class RequestTooLargeError(InvalidRequestError):
     """The request is larger than the limit."""
+
+
+class UnsupportedMediaTypeError(InvalidRequestError):
+    """The request's body is of a type that is not taken here."""
 
 
 class RetryableError(ApinalyticsError):

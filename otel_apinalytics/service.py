@@ -16,20 +16,30 @@ from typing import IO, Any
 
 import uvicorn
 
-from otel_apinalytics.addresses import resolve
+from otel_apinalytics.addresses import is_loopback, resolve
 from otel_apinalytics.api.app import AppParts, create_app
 from otel_apinalytics.errors import ConfigError
+from otel_apinalytics.query.ledger_totals import LedgerTotals
 from otel_apinalytics.receiver.admission import Admission, Refusal
+from otel_apinalytics.receiver.duplicates import Duplicates
 from otel_apinalytics.receiver.grpc_server import GrpcServer
-from otel_apinalytics.receiver.http_routes import ingest_routes
+from otel_apinalytics.receiver.http_routes import event_routes
 from otel_apinalytics.receiver.loader import Loader
 from otel_apinalytics.receiver.log import Limits, RequestLog, find_segments, open_log_directory
-from otel_apinalytics.receiver.sealing import hash_key_of, read_or_create_master_key
+from otel_apinalytics.receiver.otlp_http import otlp_routes
+from otel_apinalytics.receiver.recovery import digests_of
+from otel_apinalytics.receiver.sealing import (
+    duplicates_key_of,
+    hash_key_of,
+    read_or_create_master_key,
+)
 from otel_apinalytics.settings import Settings
 from otel_apinalytics.store.engine import Engine, EngineError
 from otel_apinalytics.store.keys import KeyRing, Scope
 from otel_apinalytics.store.live_loads import LiveLoads
 from otel_apinalytics.store.schema import migrate
+from otel_apinalytics.telemetry import Telemetry
+from otel_apinalytics.tls import TlsFiles, open_tls
 
 _logger = logging.getLogger(__name__)
 
@@ -50,8 +60,8 @@ class Service:
         reread: Reads them again; the mapping of the file is followed while the service runs.
 
     Raises:
-        ConfigError: A port is taken, the data directory cannot be used or is in use, or the
-            database is of a newer program.
+        ConfigError: A port is taken, TLS cannot be used or is missing where others listen in, the
+            data directory cannot be used or is in use, or the database is of a newer program.
     """
 
     def __init__(
@@ -61,6 +71,13 @@ class Service:
         reread: Callable[[], Settings] | None = None,
     ) -> None:
         self._ready = threading.Event()
+        telemetry = Telemetry()
+        tls = open_tls(
+            settings.tls_certificate_file, settings.tls_key_file, settings.tls_client_ca_file
+        )
+        if tls is None and not settings.insecure:
+            _refuse_clear_text(settings)
+        self.tls_files = tls.files if tls else None
         self._http_sockets = _bind(settings.http)
         data_dir = settings.data_dir.absolute()
         secret_file = (settings.secret_key_file or data_dir / "secret.key").absolute()
@@ -69,7 +86,7 @@ class Service:
             log_directory = data_dir / "log"
             try:
                 master_key = read_or_create_master_key(secret_file)
-                identity = open_log_directory(log_directory, master_key)
+                self._identity = open_log_directory(log_directory, master_key)
             except OSError as error:
                 raise ConfigError(f"cannot use {log_directory}: {error.strerror}") from error
             store_dsn = settings.store_dsn
@@ -91,14 +108,29 @@ class Service:
                 self.engine,
                 loads,
                 functools.partial(hash_key_of, master_key),
-                identity,
+                self._identity,
                 log_directory,
                 lambda *done: self._log.released(*done),
+                telemetry,
             )
+            oldest = min((s.path.stat().st_mtime for s in self._earlier), default=time.time())
+            try:
+                self._ledger = LedgerTotals(self.engine, lambda: self._loader.loaded_until, oldest)
+            except EngineError as error:
+                raise ConfigError(f"cannot read the store: {error}") from error
+            telemetry.watch_ledger(self._ledger.read)
             limits = Limits(settings.log_segment_bytes, settings.log_pending_bytes)
-            self._log = RequestLog(log_directory, identity, self._loader.submit, limits)
-            admission = Admission(keys, self._log)
-            self._grpc = GrpcServer(admission, settings.grpc, settings.max_request_bytes)
+            self._log = RequestLog(
+                log_directory, self._identity, self._loader.submit, limits, telemetry
+            )
+            self._duplicates = Duplicates(log_directory, duplicates_key_of(master_key))
+            admission = Admission(keys, self._log, self._duplicates, telemetry)
+            self._grpc = GrpcServer(
+                admission,
+                settings.grpc,
+                settings.max_request_bytes,
+                tls.grpc_credentials() if tls else None,
+            )
             try:
                 # Last: keys that are made are shown only once, by whoever gets this object.
                 self.first_keys = keys.ensure_application(settings.application_id, _given(settings))
@@ -117,9 +149,15 @@ class Service:
             is_ready=self._ready.is_set,
             last_refusal=lambda application: _as_json(admission.last_refusal(application)),
             exporter_settings=exporter_settings(
-                self.grpc_address, self.first_keys.application, "<write key>"
+                self.grpc_address, self.first_keys.application, "<write key>", self.tls_files
             ),
-            ingest_routes=ingest_routes(admission, settings.max_request_bytes),
+            ingest_routes=[
+                *otlp_routes(admission, settings.max_request_bytes),
+                *event_routes(admission, settings.max_request_bytes),
+            ],
+            cors_origins=settings.cors_origins,
+            faults=lambda: [*self._log.faults(), *self._loader.faults()],
+            telemetry=telemetry,
         )
         self._http = uvicorn.Server(
             uvicorn.Config(
@@ -132,6 +170,10 @@ class Service:
                 timeout_keep_alive=75,
             )
         )
+        if tls is not None:
+            # What it would make of files, it would make once.
+            self._http.config.load()
+            self._http.config.ssl = tls.http_context()
         self._http_thread = threading.Thread(
             target=self._http.run, kwargs={"sockets": self._http_sockets}, name="http"
         )
@@ -142,6 +184,7 @@ class Service:
         self._log.start(sum(segment.size for segment in self._earlier))
         for segment in self._earlier:
             self._loader.submit(segment)
+        self._duplicates.remember(digests_of(self._earlier, self._identity))
         self._grpc.start()
         self._http_thread.start()
         while not self._http.started and self._http_thread.is_alive():
@@ -159,26 +202,37 @@ class Service:
             self._http_thread.join()
         _close_all(self._http_sockets)
         self._log.close()
+        self._duplicates.close()
         self._loader.close()
+        self._ledger.close()
         self.engine.close()
         self._lock_file.close()
 
 
-def exporter_settings(grpc_address: str, application: str, write_key: str) -> str:
+def exporter_settings(
+    grpc_address: str, application: str, write_key: str, tls: TlsFiles | None = None
+) -> str:
     """Return the variables that point any OpenTelemetry SDK at the service.
 
     Args:
         grpc_address: Where OTLP/gRPC listens.
         application: The application's id.
         write_key: Its write key, or what stands for it.
+        tls: What it serves TLS with, or None.
     """
-    return "\n".join(
-        (
-            f"export OTEL_EXPORTER_OTLP_ENDPOINT=http://{grpc_address}",
-            "export OTEL_EXPORTER_OTLP_PROTOCOL=grpc",
-            f'export OTEL_EXPORTER_OTLP_HEADERS="x-auth-user={application},x-auth-key={write_key}"',
-        )
-    )
+    lines = [
+        f"export OTEL_EXPORTER_OTLP_ENDPOINT={'https' if tls else 'http'}://{grpc_address}",
+        "export OTEL_EXPORTER_OTLP_PROTOCOL=grpc",
+        f'export OTEL_EXPORTER_OTLP_HEADERS="x-auth-user={application},x-auth-key={write_key}"',
+    ]
+    if tls:
+        lines.append("# For a private CA: export OTEL_EXPORTER_OTLP_CERTIFICATE=/path/to/ca.pem")
+    if tls and tls.client_ca:
+        lines += [
+            "export OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE=/path/to/client.pem",
+            "export OTEL_EXPORTER_OTLP_CLIENT_KEY=/path/to/client.key",
+        ]
+    return "\n".join(lines)
 
 
 def _given(settings: Settings) -> dict[Scope, str]:
@@ -198,6 +252,19 @@ def _as_json(refusal: Refusal | None) -> dict[str, Any] | None:
         "transport": refusal.transport,
         "reason": refusal.reason,
     }
+
+
+def _refuse_clear_text(settings: Settings) -> None:
+    """Raise ConfigError if keys and data would pass over a network in clear."""
+    listeners = {"grpc": settings.grpc, "http": settings.http}
+    reachable = [name for name, address in listeners.items() if not is_loopback(address)]
+    if reachable:
+        named = " and ".join(f"{name} = {listeners[name]}" for name in reachable)
+        raise ConfigError(
+            f"refusing to listen on {named} without TLS, for others could read keys and data; set "
+            "tls_certificate_file and tls_key_file, or give --insecure if something in front does "
+            "TLS"
+        )
 
 
 def _bind(address: str) -> list[socket.socket]:

@@ -10,7 +10,7 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -23,6 +23,8 @@ from pydantic_settings import (
 from otel_apinalytics.errors import ConfigError
 
 PREFIX = "APINALYTICS_"
+# As browsers write it (RFC 6454, section 6.1): scheme, host, and port if it is not the usual one.
+_ORIGIN = r"^(\*|https?://[^/?#*\s]+)$"
 
 
 class MappingSetting(BaseModel):
@@ -51,6 +53,16 @@ class Settings(BaseSettings):
     )
     grpc: str = Field("localhost:4317", description="Where OTLP/gRPC listens, host:port.")
     http: str = Field("localhost:4318", description="Where HTTP listens, host:port.")
+    tls_certificate_file: Path | None = Field(
+        None, description="PEM: certificate of both listeners and its chain; turns on TLS."
+    )
+    tls_key_file: Path | None = Field(None, description="PEM: its private key, not encrypted.")
+    tls_client_ca_file: Path | None = Field(
+        None, description="PEM: CAs; only clients with a certificate of one are let in."
+    )
+    insecure: bool = Field(
+        False, description="Listen elsewhere than on localhost without TLS, left to a proxy."
+    )
     application_id: str | None = Field(None, description="Application that is made sure of.")
     write_key: SecretStr | None = Field(None, description="Its key to send data.")
     read_key: SecretStr | None = Field(None, description="Its key to query.")
@@ -69,6 +81,9 @@ class Settings(BaseSettings):
     )
     query_timeout_s: float = Field(
         30.0, gt=0, le=3600, description="Longest time that a query may run."
+    )
+    cors_origins: tuple[Annotated[str, Field(pattern=_ORIGIN)], ...] = Field(
+        (), description="Origins whose pages may send and ask, such as https://app.example; or *."
     )
     mapping: tuple[MappingSetting, ...] = Field(
         (), description="Your attributes and headers → event fields."

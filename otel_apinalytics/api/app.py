@@ -4,17 +4,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 
 from otel_apinalytics import __version__
-from otel_apinalytics.api import routes_health, routes_page, routes_query
+from otel_apinalytics.api import routes_health, routes_metrics, routes_page, routes_query
 from otel_apinalytics.api.error_answers import install_error_answers
 from otel_apinalytics.store.engine import Engine
 from otel_apinalytics.store.keys import KeyRing
+from otel_apinalytics.telemetry import Telemetry
+
+# What senders and pages set beyond what browsers always allow.
+_CORS_HEADERS = (
+    "Authorization", "Content-Encoding", "Content-Type", "Idempotency-Key", "X-Auth-Key",
+    "X-Auth-User",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +33,13 @@ class AppParts:
         engine: The store.
         keys: The known keys.
         query_timeout_s: Longest time that a query may run.
-        is_ready: Whether requests can be taken and answered now.
+        is_ready: Whether the service was started and is not stopping.
         last_refusal: For an application, the latest request that was not let in, as JSON, or None.
         exporter_settings: Variables that point an OpenTelemetry SDK here, without the key.
         ingest_routes: Routes that take data.
+        cors_origins: Origins whose pages may send and ask; none by default.
+        faults: What keeps a service that runs from taking requests, in words.
+        telemetry: The service's metrics.
     """
 
     engine: Engine
@@ -38,6 +49,9 @@ class AppParts:
     last_refusal: Callable[[str], dict[str, Any] | None]
     exporter_settings: str
     ingest_routes: Sequence[BaseRoute]
+    cors_origins: Sequence[str] = ()
+    faults: Callable[[], Sequence[str]] = tuple
+    telemetry: Telemetry = field(default_factory=Telemetry)
 
 
 def create_app(parts: AppParts) -> FastAPI:
@@ -49,11 +63,24 @@ def create_app(parts: AppParts) -> FastAPI:
         redirect_slashes=False,
     )
     install_error_answers(app)
+    if parts.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(parts.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=_CORS_HEADERS,
+            expose_headers=["Retry-After"],
+        )
     # First: the routes of the hot path are matched in order.
     app.router.routes[:0] = parts.ingest_routes
-    app.include_router(routes_health.router(parts.is_ready))
+    app.include_router(routes_health.router(lambda: _faults(parts)))
+    app.include_router(routes_metrics.router(parts.telemetry))
     app.include_router(
         routes_query.router(parts.engine, parts.keys, parts.query_timeout_s, parts.last_refusal)
     )
     app.include_router(routes_page.router(parts.exporter_settings))
     return app
+
+
+def _faults(parts: AppParts) -> Sequence[str]:
+    return parts.faults() if parts.is_ready() else ("the service is starting or stopping",)

@@ -18,6 +18,7 @@ from otel_apinalytics.errors import (
     PermissionDeniedError,
     RequestTooLargeError,
     RetryableError,
+    UnsupportedMediaTypeError,
 )
 
 _logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ _ANSWERS: tuple[tuple[type[ApinalyticsError], int, str], ...] = (
     (AuthenticationError, 401, "unauthenticated"),
     (PermissionDeniedError, 403, "forbidden"),
     (RequestTooLargeError, 413, "too_large"),
+    (UnsupportedMediaTypeError, 415, "unsupported_media_type"),
     (InvalidRequestError, 400, "invalid_request"),
     (RetryableError, 503, "unavailable"),
 )

@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 
-def router(is_ready: Callable[[], bool]) -> APIRouter:
-    """Return the routes under `/health/`."""
+def router(faults: Callable[[], Sequence[str]]) -> APIRouter:
+    """Return the routes under `/health/`.
+
+    Args:
+        faults: Returns what keeps requests from being taken, in words; nothing if they are. Must
+            not block.
+    """
     routes = APIRouter(prefix="/health", tags=["health"])
 
     @routes.get("/live")
@@ -20,9 +25,9 @@ def router(is_ready: Callable[[], bool]) -> APIRouter:
 
     @routes.get("/ready")
     async def ready() -> JSONResponse:
-        """Answer 200 while data is taken and questions are answered, else 503."""
-        if is_ready():
-            return JSONResponse({"status": "ready"})
-        return JSONResponse({"status": "not ready"}, 503)
+        """Answer 200 while data is taken, else 503 and the reasons."""
+        if reasons := faults():
+            return JSONResponse({"status": "not ready", "reasons": list(reasons)}, 503)
+        return JSONResponse({"status": "ready"})
 
     return routes

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from otel_apinalytics.demo.questions import QUESTIONS, answer_table, ask, question_url
 from otel_apinalytics.demo.traffic import Sent, send_traffic
+from otel_apinalytics.errors import ConfigError
 from otel_apinalytics.service import Service
 from otel_apinalytics.settings import Settings, read_settings
 from otel_apinalytics.store.keys import Scope
@@ -110,7 +111,15 @@ class Demo:
         return False
 
 
-def run_demo(*, once: bool, seconds: float, data_dir: Path | None, grpc: str, http: str) -> bool:
+def run_demo(
+    *,
+    once: bool,
+    seconds: float,
+    data_dir: Path | None,
+    grpc: str,
+    http: str,
+    insecure: bool = False,
+) -> bool:
     """Run the demo and return whether every request was counted.
 
     Args:
@@ -119,6 +128,7 @@ def run_demo(*, once: bool, seconds: float, data_dir: Path | None, grpc: str, ht
         data_dir: Directory of the data; None for a temporary one.
         grpc: Where OTLP/gRPC listens.
         http: Where HTTP listens.
+        insecure: Whether it may listen elsewhere than on this machine.
 
     Raises:
         ConfigError: The service cannot start.
@@ -131,7 +141,7 @@ def run_demo(*, once: bool, seconds: float, data_dir: Path | None, grpc: str, ht
         console.print("[bold]1.[/] Starting the service …")
         # Given, not made by the service, so that the demo can run again on the same data.
         keys = {scope: secrets.token_urlsafe(32) for scope in Scope}
-        service = Service(_settings(keys, directory, grpc, http))
+        service = Service(_settings(keys, directory, grpc, http, insecure=insecure))
         service.start()
         stack.callback(service.stop)
         console.print(
@@ -149,16 +159,22 @@ def run_demo(*, once: bool, seconds: float, data_dir: Path | None, grpc: str, ht
     return ok
 
 
-def _settings(keys: Mapping[Scope, str], directory: Path, grpc: str, http: str) -> Settings:
+def _settings(
+    keys: Mapping[Scope, str], directory: Path, grpc: str, http: str, *, insecure: bool
+) -> Settings:
     arguments = {
         "data_dir": directory,
         "store": f"chdb://{directory.absolute() / 'db'}",
         "grpc": grpc,
         "http": http,
+        "insecure": insecure or None,
         "application_id": "demo",
         **{f"{scope.value}_key": secret for scope, secret in keys.items()},
     }
-    return read_settings(arguments)
+    settings = read_settings(arguments)
+    if settings.tls_certificate_file:
+        raise ConfigError("the demo speaks clear text: start it without APINALYTICS_TLS_… settings")
+    return settings
 
 
 def _clean_environment() -> dict[str, str]:

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can become of a span or an event, and why: the words of the ledger.
 
-received = stored + filtered + rejected, by reason. The reasons of what is filtered name the rules
-R1 to R9 of the reference: which spans are API calls.
+received = stored + duplicate + filtered + rejected, by reason. The reasons of what is filtered name
+the rules R1 to R9 of the reference: which spans are API calls.
 """
 
 from __future__ import annotations
 
 RECEIVED = "received"
+DUPLICATE = "duplicate"
 STORED = "stored"
 FILTERED = "filtered"
 REJECTED = "rejected"
@@ -24,7 +25,8 @@ INVALID_TRACE_ID = "invalid_trace_id"
 INVALID_SPAN_ID = "invalid_span_id"
 TIME_OUT_OF_RANGE = "time_out_of_range"
 UNDECODABLE = "undecodable"
-REJECT_REASONS = (INVALID_TRACE_ID, INVALID_SPAN_ID, TIME_OUT_OF_RANGE, UNDECODABLE)
+INVALID_EVENT = "invalid_event"
+REJECT_REASONS = (INVALID_TRACE_ID, INVALID_SPAN_ID, TIME_OUT_OF_RANGE, UNDECODABLE, INVALID_EVENT)
 
 
 def outcome_of(reason: str) -> str:

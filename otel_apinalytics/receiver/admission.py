@@ -6,8 +6,10 @@ Transports only translate: a request into these calls, and errors into their sta
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -15,13 +17,25 @@ from datetime import datetime, timezone
 from otel_apinalytics.errors import (
     ApinalyticsError,
     AuthenticationError,
+    InvalidRequestError,
     PermissionDeniedError,
+    RetryableError,
 )
+from otel_apinalytics.normalize import outcomes
 from otel_apinalytics.receiver import gate
-from otel_apinalytics.receiver.events_json import encode_events
+from otel_apinalytics.receiver.duplicates import Duplicates
+from otel_apinalytics.receiver.events_json import encode_events, encode_valid_events
 from otel_apinalytics.receiver.log import RequestLog
-from otel_apinalytics.receiver.records import events_record, new_header, spans_record
+from otel_apinalytics.receiver.records import (
+    duplicate_record,
+    events_record,
+    new_header,
+    rejected_at_the_door,
+    spans_record,
+)
 from otel_apinalytics.store.keys import Key, KeyRing, Scope
+from otel_apinalytics.telemetry import Telemetry
+from otel_apinalytics.wire.log_pb2 import LogHeader
 
 # How long a transport waits for a request to be durable: longer than any sync that will still
 # succeed, shorter than a client's patience in most SDKs.
@@ -54,10 +68,12 @@ class Admitted:
         durable: Completes when the request is on disk; None where there was nothing to write. It
             fails with `RetryableError`.
         counts: Spans and bad ids in it.
+        refused: Of events, what is wrong with those that are not kept.
     """
 
     durable: Future[None] | None
     counts: gate.Counts
+    refused: tuple[InvalidRequestError, ...] = ()
 
 
 class Admission:
@@ -66,11 +82,18 @@ class Admission:
     Args:
         keys: The known keys.
         log: Where requests are written.
+        duplicates: Knows what was received before.
+        telemetry: Where requests are counted.
     """
 
-    def __init__(self, keys: KeyRing, log: RequestLog) -> None:
+    def __init__(
+        self, keys: KeyRing, log: RequestLog, duplicates: Duplicates, telemetry: Telemetry
+    ) -> None:
+        #: Where transports count what only they see.
+        self.telemetry = telemetry
         self._keys = keys
         self._log = log
+        self._duplicates = duplicates
         self._lock = threading.Lock()
         self._refusals: deque[Refusal] = deque(maxlen=_REFUSALS_KEPT)
 
@@ -94,7 +117,7 @@ class Admission:
         """Take an OTLP trace request in protobuf.
 
         Raises:
-            InvalidRequestError: It does not parse, or has too many spans.
+            InvalidRequestError: It does not parse, or is too large in some way.
             RetryableError: It cannot be taken now.
         """
         counts = gate.inspect(body)
@@ -103,24 +126,115 @@ class Admission:
         header = new_header(
             key.application, key.key_id, transport, counts.spans, counts.batch_rules
         )
-        return Admitted(self._log.append(spans_record(header, body)), counts)
+        header.digest = self._duplicates.digest(key.application, body)
+        durable = self._append_once(
+            header, "spans", lambda: self._log.append(spans_record(header, body))
+        )
+        self._count_when_durable(durable, transport, "spans", counts.spans, _invalid_ids(counts))
+        return Admitted(durable, counts)
 
-    def admit_events(self, key: Key, body: bytes, transport: str) -> Admitted:
+    def admit_events(
+        self,
+        key: Key,
+        body: bytes,
+        transport: str,
+        *,
+        partial: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Admitted:
         """Take a JSON array of events, all of them or none.
+
+        The same body again is recognized if its sender says that it may come twice, or if each
+        event has ids: two calls may be equal in all that an event says.
+
+        Args:
+            key: The key that it came with.
+            body: The array.
+            transport: How it came.
+            partial: Whether to take those that are valid, where some are not.
+            idempotency_key: What the sender calls the request, equal in each try.
 
         Raises:
             InvalidRequestError: An event is not valid; it names index, field and reason.
             RetryableError: It cannot be taken now.
         """
-        batch, count = encode_events(body)
-        counts = gate.Counts(count, 0, 0)
-        if count == 0:
+        events = encode_valid_events(body) if partial else encode_events(body)
+        counts, total = gate.Counts(events.count), events.count + len(events.refused)
+        if total == 0:
             return Admitted(None, counts)
-        header = new_header(key.application, key.key_id, transport, count)
-        return Admitted(self._log.append(events_record(header, batch)), counts)
+
+        def header(count: int) -> LogHeader:
+            made = new_header(key.application, key.key_id, transport, count)
+            if idempotency_key is not None or events.have_ids:
+                name = (idempotency_key or "").encode()
+                made.digest = self._duplicates.digest(key.application, name, body)
+            return made
+
+        def append() -> Future[None]:
+            refused = rejected_at_the_door(header(len(events.refused)), outcomes.INVALID_EVENT)
+            if not events.count:
+                return self._log.append(refused)
+            durable = self._log.append(events_record(header(events.count), events.batch))
+            if events.refused:
+                # The events are taken now, whatever becomes of the count of the others.
+                with contextlib.suppress(RetryableError):
+                    self._log.append(refused)
+            return durable
+
+        whole = header(total)
+        durable = self._append_once(whole, "events", append) if whole.digest else append()
+        refused = {outcomes.INVALID_EVENT: len(events.refused)}
+        self._count_when_durable(durable, transport, "events", total, refused)
+        return Admitted(durable, counts, events.refused)
+
+    def _append_once(
+        self, header: LogHeader, kind: str, append: Callable[[], Future[None]]
+    ) -> Future[None]:
+        """Append a request unless it was received before; then wait for the first, and count it."""
+        digest = header.digest
+        first = self._duplicates.claim(digest)
+        if first is not None:
+            first.add_done_callback(lambda done: self._record_duplicate(done, header, kind))
+            return first
+        try:
+            durable = append()
+        except BaseException as error:
+            self._duplicates.abandon(digest, error)
+            raise
+        self._duplicates.settle(digest, durable)
+        return durable
+
+    def _count_when_durable(
+        self,
+        durable: Future[None],
+        transport: str,
+        kind: str,
+        items: int,
+        invalid: Mapping[str, int],
+    ) -> None:
+        """Count a request once it is on disk; what fails is counted as refused."""
+
+        def count(done: Future[None]) -> None:
+            if done.cancelled() or done.exception() is not None:
+                return
+            self.telemetry.received(transport, kind, items)
+            for reason, number in invalid.items():
+                if number:
+                    self.telemetry.invalid(transport, reason, number)
+
+        durable.add_done_callback(count)
+
+    def _record_duplicate(self, first: Future[None], header: LogHeader, kind: str) -> None:
+        if first.cancelled() or first.exception() is not None:
+            return
+        self.telemetry.duplicate(header.transport, kind, header.received_count)
+        # One record says that it was received, and that it was a duplicate: both or none.
+        with contextlib.suppress(RetryableError):
+            self._log.append(duplicate_record(header))
 
     def refused(self, transport: str, error: ApinalyticsError, application: str | None) -> None:
-        """Remember a refusal, for whoever wonders why there is no data."""
+        """Count a refusal, and remember it for whoever wonders why there is no data."""
+        self.telemetry.refused(transport, error)
         refusal = Refusal(datetime.now(timezone.utc), transport, str(error), application)
         with self._lock:
             self._refusals.append(refusal)
@@ -131,3 +245,10 @@ class Admission:
             return next(
                 (r for r in reversed(self._refusals) if r.application in (None, application)), None
             )
+
+
+def _invalid_ids(counts: gate.Counts) -> Mapping[str, int]:
+    return {
+        outcomes.INVALID_TRACE_ID: counts.invalid_trace_ids,
+        outcomes.INVALID_SPAN_ID: counts.invalid_span_ids,
+    }

@@ -6,9 +6,10 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -20,10 +21,12 @@ from otel_apinalytics.catalogue import (
     Field,
     FieldType,
 )
-from otel_apinalytics.errors import InvalidRequestError
+from otel_apinalytics.errors import InvalidRequestError, RequestTooLargeError
 from otel_apinalytics.wire.log_pb2 import Event, EventBatch
 
 MAX_EVENTS = 65_536
+# Between values; a value of one character would take some seventy bytes until it is counted.
+_MAX_COMMAS = 64 * MAX_EVENTS
 
 # An event may lie a day ahead of this clock, as a span may: clocks differ.
 _DAY_S = 24 * 3600
@@ -32,10 +35,13 @@ _MAX_TIMESTAMP_S = 4_294_967_295
 _EVENT_FIELDS = tuple(field for field in FIELDS if field.in_event)
 # What follows the field is a place within it.
 _WHERE = re.compile(
-    r"\s*- at (?:`key` in )?`\$(?:\[(?P<index>\d+)\])?(?:\.(?P<field>\w+)(?:\[\.\.\.\])*)?`$"
+    r"(?:`key` in )?`\$(?:\[(?P<index>\d+)\])?(?:\.(?P<field>\w+)(?:\[\.\.\.\])*)?`"
 )
-_NAMED_FIELD = re.compile(r"(?:unknown|missing required) field `(.*)`")
+_NAMED_FIELD = re.compile(r"(?:unknown|missing required) field `(.*)`", re.DOTALL)
 _VALUE_LENGTH = 80
+_REASON_LENGTH = 200
+# To show a value the body is read once more, whatever is in it.
+_SHOWN_BYTES = 1 << 20
 _ALLOWED_MAP = (
     f"an object of at most {MAX_ENTRIES} names of 1 to {MAX_ENTRY_NAME_LENGTH} characters"
 )
@@ -96,43 +102,113 @@ _ENCODERS: Mapping[str, Callable[[Any], Any]] = {
 }
 # mypy takes a class that is made at run time for a variable.
 _DECODER = msgspec.json.Decoder(list[_SentEvent])  # type: ignore[valid-type]
+_RAW_DECODER = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def encode_events(body: bytes) -> tuple[bytes, int]:
-    """Return a JSON array of events as a serialized `EventBatch`, and their number.
+@dataclass(frozen=True, slots=True)
+class EncodedEvents:
+    """Events of a request, as they are kept.
+
+    Args:
+        batch: A serialized `EventBatch`.
+        count: Events in it.
+        refused: What is wrong with those that are left out, in their order.
+        have_ids: Whether each event has a trace id and a span id.
+    """
+
+    batch: bytes
+    count: int
+    refused: tuple[InvalidRequestError, ...] = ()
+    have_ids: bool = False
+
+
+def encode_events(body: bytes) -> EncodedEvents:
+    """Return a JSON array of events, encoded; all of them, or none.
 
     Raises:
         InvalidRequestError: The body is no JSON array, has too many events, or an event is not
             valid; the error then names its index, the field, and what is allowed.
+        RequestTooLargeError: It has too many values.
     """
+    _check_commas(body)
     try:
         events: list[Any] = _DECODER.decode(body)
     except msgspec.ValidationError as error:
-        _raise_invalid(body, str(error))
+        raise _invalid(body, str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequestError(f"the body is not JSON: {error}") from error
-    if len(events) > MAX_EVENTS:
-        raise InvalidRequestError(
-            f"the request has {len(events)} events; at most {MAX_EVENTS} are allowed in one"
-        )
+    _check_number(len(events))
     latest_s = time.time() + _DAY_S
     for index, event in enumerate(events):
-        if event.timestamp > latest_s:
-            raise InvalidRequestError(
-                f"event {index}: field 'timestamp': more than a day ahead",
-                index=index,
-                parameter="timestamp",
-                value=str(event.timestamp),
-                allowed=f"epoch seconds up to {latest_s:.0f}, a day from now",
-            )
+        _check_time(event, index, latest_s)
+    return _encoded([_encode(event, index) for index, event in enumerate(events)])
+
+
+def encode_valid_events(body: bytes) -> EncodedEvents:
+    """Return those events of a JSON array that are valid, encoded, and what is wrong with others.
+
+    Raises:
+        InvalidRequestError: The body is no JSON array, or has too many events.
+        RequestTooLargeError: It has too many values.
+    """
+    _check_commas(body)
     try:
-        batch = EventBatch(events=[_encode(event) for event in events])
-        return batch.SerializeToString(), len(events)
-    except UnicodeEncodeError as error:
-        raise InvalidRequestError(f"text that is not valid Unicode: {error.reason}") from error
+        sent: list[msgspec.Raw] = _RAW_DECODER.decode(body)
+    except msgspec.ValidationError as error:
+        raise InvalidRequestError(f"the body must be a JSON array of events: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequestError(f"the body is not JSON: {error}") from error
+    _check_number(len(sent))
+    latest_s = time.time() + _DAY_S
+    events, refused = [], []
+    for index, raw in enumerate(sent):
+        alone = b"[%b]" % bytes(raw)
+        try:
+            (event,) = _DECODER.decode(alone)
+            _check_time(event, index, latest_s)
+            events.append(_encode(event, index))
+        except msgspec.ValidationError as error:
+            refused.append(_invalid(alone, str(error), index))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            refused.append(InvalidRequestError(f"event {index}: not JSON: {error}", index=index))
+        except InvalidRequestError as error:
+            refused.append(error)
+    return _encoded(events, refused)
 
 
-def _encode(event: Any) -> Event:
+def _encoded(events: list[Event], refused: Sequence[InvalidRequestError] = ()) -> EncodedEvents:
+    have_ids = all(event.trace_id and event.span_id for event in events)
+    batch = EventBatch(events=events).SerializeToString()
+    return EncodedEvents(batch, len(events), tuple(refused), have_ids)
+
+
+def _check_commas(body: bytes) -> None:
+    """Refuse what would take too much memory to be read; it is not read for that."""
+    if body.count(b",") > _MAX_COMMAS:
+        raise RequestTooLargeError(
+            f"the request has more than {_MAX_COMMAS} values: send smaller batches"
+        )
+
+
+def _check_number(events: int) -> None:
+    if events > MAX_EVENTS:
+        raise InvalidRequestError(
+            f"the request has {events} events; at most {MAX_EVENTS} are allowed in one"
+        )
+
+
+def _check_time(event: Any, index: int, latest_s: float) -> None:
+    if event.timestamp > latest_s:
+        raise InvalidRequestError(
+            f"event {index}: field 'timestamp': more than a day ahead",
+            index=index,
+            parameter="timestamp",
+            value=str(event.timestamp),
+            allowed=f"epoch seconds up to {latest_s:.0f}, a day from now",
+        )
+
+
+def _encode(event: Any, index: int) -> Event:
     values = {
         name: value
         for name in event.__struct_fields__
@@ -140,29 +216,46 @@ def _encode(event: Any) -> Event:
     }
     for name in values.keys() & _ENCODERS.keys():
         values[name] = _ENCODERS[name](values[name])
-    return Event(
-        # Given here and kept in the log, so that loading the record again is the same event.
-        event_id=secrets.randbits(64),
-        timestamp_us=round(event.timestamp * 1_000_000),
-        **values,
-    )
+    try:
+        return Event(
+            # Given here and kept in the log, so that loading the record again is the same event.
+            event_id=secrets.randbits(64),
+            timestamp_us=round(event.timestamp * 1_000_000),
+            **values,
+        )
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(
+            f"event {index}: text that is not valid Unicode: {error.reason}", index=index
+        ) from error
 
 
-def _raise_invalid(body: bytes, problem: str) -> NoReturn:
-    where = _WHERE.search(problem)
+def _invalid(body: bytes, problem: str, first: int = 0) -> InvalidRequestError:
+    """Return the error that says what the decoder's message says.
+
+    Args:
+        body: The array that was decoded.
+        problem: The message.
+        first: Index of the array's first event in the request.
+    """
+    # Split from its end: before it there may be a name of the sender's, of any length.
+    reason, _, place = problem.rpartition(" - at ")
+    where = _WHERE.fullmatch(place)
+    if where is None:
+        reason = problem
     index = int(where["index"]) if where and where["index"] else None
     name = where["field"] if where else None
-    reason = _WHERE.sub("", problem)
     if named := _NAMED_FIELD.search(reason):
         name = named[1][:_VALUE_LENGTH]
         reason = reason.replace(named[1], name)
+    # Others name the value that was sent.
+    reason = reason[:_REASON_LENGTH]
     if index is None:
-        raise InvalidRequestError(f"the body must be a JSON array of events: {reason}")
+        return InvalidRequestError(f"the body must be a JSON array of events: {reason}")
     field = BY_NAME.get(name or "")
-    message = f"event {index}: " + (f"field {name!r}: {reason}" if name else reason)
-    raise InvalidRequestError(
+    message = f"event {first + index}: " + (f"field {name!r}: {reason}" if name else reason)
+    return InvalidRequestError(
         message,
-        index=index,
+        index=first + index,
         parameter=name,
         value=_value(body, index, name),
         allowed=_allowed(field) if field and field.in_event else _allowed_fields(),
@@ -170,6 +263,8 @@ def _raise_invalid(body: bytes, problem: str) -> NoReturn:
 
 
 def _value(body: bytes, index: int, name: str | None) -> str | None:
+    if len(body) > _SHOWN_BYTES:
+        return None
     try:
         event = msgspec.json.decode(body)[index]
         value = event.get(name) if name and isinstance(event, dict) else event

@@ -7,37 +7,41 @@ The request stays bytes: nothing is decoded here. Status codes follow the OTLP s
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
-from google.rpc.error_details_pb2 import RetryInfo
-from google.rpc.status_pb2 import Status
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTracePartialSuccess,
-    ExportTraceServiceResponse,
-)
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from otel_apinalytics.addresses import resolve
 from otel_apinalytics.errors import (
-    AuthenticationError,
+    ApinalyticsError,
     ConfigError,
     InvalidRequestError,
-    PermissionDeniedError,
     RetryableError,
 )
+from otel_apinalytics.receiver import otlp_answers
 from otel_apinalytics.receiver.admission import DURABLE_TIMEOUT_S, Admission
-from otel_apinalytics.receiver.gate import Counts
 from otel_apinalytics.store.keys import Key, read_credentials
 
 _logger = logging.getLogger(__name__)
 
-SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
+_COLLECTOR = "opentelemetry.proto.collector"
+SERVICE = f"{_COLLECTOR}.trace.v1.TraceService"
+# An SDK that sends all three signals to one endpoint would report errors for ever.
+_DISCARDED = {
+    f"{_COLLECTOR}.metrics.v1.MetricsService": "metrics",
+    f"{_COLLECTOR}.logs.v1.LogsService": "logs",
+}
 TRANSPORT = "grpc"
-_HANDLER_THREADS = 16
+# Most wait: for a message, or for the disk.
+_HANDLER_THREADS = 64
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 # Where a client may keep its own grpc default of five minutes between pings, or ping every ten
 # seconds (Go); neither is to be answered with GOAWAY.
@@ -46,6 +50,9 @@ _OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
+    # So that clients behind a balancer of connections come to new instances.
+    ("grpc.max_connection_age_ms", 30 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 30_000),
 )
 
 
@@ -56,96 +63,136 @@ class GrpcServer:
         admission: Where requests are let in.
         address: `host:port`; port 0 picks a free one.
         max_request_bytes: Largest message that is accepted, decompressed.
+        credentials: Certificate and key to serve TLS with; None serves clear text.
 
     Raises:
         ConfigError: The port cannot be bound.
     """
 
-    def __init__(self, admission: Admission, address: str, max_request_bytes: int) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        address: str,
+        max_request_bytes: int,
+        credentials: grpc.ServerCredentials | None = None,
+    ) -> None:
         self._admission = admission
         self._server = grpc.server(
             ThreadPoolExecutor(_HANDLER_THREADS, thread_name_prefix="grpc"),
             options=[*_OPTIONS, ("grpc.max_receive_message_length", max_request_bytes)],
         )
-        handler = grpc.unary_unary_rpc_method_handler(self._export)
-        service = grpc.method_handlers_generic_handler(SERVICE, {"Export": handler})
-        self._server.add_generic_rpc_handlers((service,))
+        services = {SERVICE: self._export} | {
+            name: functools.partial(self._discard, signal) for name, signal in _DISCARDED.items()
+        }
+        self._server.add_generic_rpc_handlers(
+            [
+                grpc.method_handlers_generic_handler(
+                    # To a client it is unary. Here a handler is called before the message is
+                    # there: who has no key is sent away and cannot hold a thread.
+                    name,
+                    {"Export": grpc.stream_unary_rpc_method_handler(method)},
+                )
+                for name, method in services.items()
+            ]
+        )
+        self._health = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._say(HealthCheckResponse.NOT_SERVING)
         self.port = 0
         for found in resolve(address):
             host = f"[{found.host}]" if ":" in found.host else found.host
+            # Port 0 is chosen once, by the first.
+            target = f"{host}:{self.port or found.port}"
             try:
-                # Port 0 is chosen once, by the first.
-                self.port = self._server.add_insecure_port(f"{host}:{self.port or found.port}")
+                if credentials is None:
+                    self.port = self._server.add_insecure_port(target)
+                else:
+                    self.port = self._server.add_secure_port(target, credentials)
             except RuntimeError as error:
+                # gRPC does not say which.
+                also = ", or gRPC cannot use the kind of TLS key" if credentials else ""
                 raise ConfigError(
-                    f"cannot listen on {address} for OTLP/gRPC: the port is taken on {host}"
+                    f"cannot listen on {address} for OTLP/gRPC: the port is taken on {host}{also}"
                 ) from error
 
     def start(self) -> None:
         """Start to accept calls."""
         self._server.start()
+        self._say(HealthCheckResponse.SERVING)
 
     def close(self, grace_s: float = 5.0) -> None:
         """Stop accepting, let running calls end within `grace_s` seconds. Idempotent."""
+        self._health.enter_graceful_shutdown()
         self._server.stop(grace_s).wait()
 
-    def _export(self, body: bytes, context: Any) -> bytes:
+    def _say(self, state: int) -> None:
+        """Tell whoever asks the health service, of the server and of the one that matters."""
+        for name in (health.OVERALL_HEALTH, SERVICE):
+            self._health.set(name, state)
+
+    def _export(self, messages: Iterator[bytes], context: Any) -> bytes:
+        return self._answer(context, lambda key: self._take(key, _message_of(messages)))
+
+    def _discard(self, signal: str, messages: Iterator[bytes], context: Any) -> bytes:
+        """Take metrics and logs, and drop them; an empty message is success."""
+
+        def drop(_: Key) -> bytes:
+            _message_of(messages)
+            self._admission.telemetry.discarded(TRANSPORT, signal)
+            return b""
+
+        return self._answer(context, drop)
+
+    def _take(self, key: Key, body: bytes) -> bytes:
+        admitted = self._admission.admit_spans(key, body, TRANSPORT)
+        if admitted.durable is not None:
+            try:
+                admitted.durable.result(DURABLE_TIMEOUT_S)
+            except FutureTimeoutError:
+                # Kept only if it is being written at this moment.
+                admitted.durable.cancel()
+                raise RetryableError("the request log is too slow now") from None
+        return otlp_answers.success(admitted.counts).SerializeToString()
+
+    def _answer(self, context: Any, take: Callable[[Key], bytes]) -> bytes:
+        with self._admission.telemetry.in_flight(TRANSPORT):
+            return self._answer_in_flight(context, take)
+
+    def _answer_in_flight(self, context: Any, take: Callable[[Key], bytes]) -> bytes:
         key: Key | None = None
         try:
             metadata = dict(context.invocation_metadata())
             key = self._admission.authenticate(*read_credentials(metadata), TRANSPORT)
-            admitted = self._admission.admit_spans(key, body, TRANSPORT)
-            if admitted.durable is not None:
-                try:
-                    admitted.durable.result(DURABLE_TIMEOUT_S)
-                except FutureTimeoutError:
-                    # Kept only if it is being written at this moment.
-                    admitted.durable.cancel()
-                    raise RetryableError("the request log is too slow now") from None
-            return response_body(admitted.counts)
-        except AuthenticationError as error:
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
-        except PermissionDeniedError as error:
-            context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
-        except InvalidRequestError as error:
-            self._admission.refused(TRANSPORT, error, key.application if key else None)
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        except RetryableError as error:
-            self._abort_retryable(context, error, key)
+            return take(key)
+        except ApinalyticsError as error:
+            problem = error
         except Exception:
             # Without this a bug would become UNKNOWN, on which a client drops.
-            _logger.exception("export failed")
-            self._abort_retryable(context, RetryableError("internal error"), key)
-        raise AssertionError("abort returns never")
-
-    def _abort_retryable(self, context: Any, error: RetryableError, key: Key | None) -> None:
-        self._admission.refused(TRANSPORT, error, key.application if key else None)
-        delay = Duration()
-        delay.FromMilliseconds(round(error.retry_after_s * 1000))
-        retry_info = RetryInfo(retry_delay=delay)
-        code = grpc.StatusCode.UNAVAILABLE
-        status = Status(code=code.value[0], message=str(error))
-        status.details.add().Pack(retry_info)
-        # Go, Rust, .NET and the Collector read the first, the Python exporter the second.
-        context.set_trailing_metadata(
-            (
-                ("grpc-status-details-bin", status.SerializeToString()),
-                ("google.rpc.retryinfo-bin", retry_info.SerializeToString()),
-            )
-        )
-        context.abort(code, str(error))
+            _logger.exception("a call failed")
+            self._admission.telemetry.failed(TRANSPORT)
+            problem = RetryableError("internal error")
+        if key is not None:
+            # Without one, it is remembered already.
+            self._admission.refused(TRANSPORT, problem, key.application)
+        return _abort(context, problem)
 
 
-def response_body(counts: Counts) -> bytes:
-    """Return a serialized `ExportTraceServiceResponse`; empty on full success (otlp.md B7, B8)."""
-    if not counts.invalid:
-        return b""
-    parts = []
-    if counts.invalid_trace_ids:
-        parts.append(f"{counts.invalid_trace_ids} spans with an invalid trace id (16 bytes, not 0)")
-    if counts.invalid_span_ids:
-        parts.append(f"{counts.invalid_span_ids} spans with an invalid span id (8 bytes, not 0)")
-    partial = ExportTracePartialSuccess(
-        rejected_spans=counts.invalid, error_message="rejected " + " and ".join(parts)
-    )
-    return ExportTraceServiceResponse(partial_success=partial).SerializeToString()
+def _message_of(messages: Iterator[bytes]) -> bytes:
+    """Wait for the message of a call, and return it."""
+    try:
+        return next(messages)
+    except (StopIteration, grpc.RpcError):
+        raise InvalidRequestError("the call ended before its message was there") from None
+
+
+def _abort(context: Any, error: ApinalyticsError) -> NoReturn:
+    """End a call with an error; only trailers are sent, which some clients need (otlp.md 1.2)."""
+    code, _ = otlp_answers.codes_of(error)
+    # Go, Rust, .NET and the Collector read the delay here, the Python exporter in the second one.
+    trailers = [("grpc-status-details-bin", otlp_answers.status_of(error).SerializeToString())]
+    if isinstance(error, RetryableError):
+        delay = otlp_answers.retry_info_of(error).SerializeToString()
+        trailers.append(("google.rpc.retryinfo-bin", delay))
+    context.set_trailing_metadata(tuple(trailers))
+    context.abort(_CODES[code], str(error))
+    raise AssertionError("abort returns never")

@@ -6,63 +6,112 @@ Errors are raised; the application that mounts these routes turns them into answ
 
 from __future__ import annotations
 
-import asyncio
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from otel_apinalytics.errors import InvalidRequestError, RequestTooLargeError, RetryableError
-from otel_apinalytics.receiver.admission import DURABLE_TIMEOUT_S, Admission
+from otel_apinalytics.errors import InvalidRequestError, RetryableError
+from otel_apinalytics.receiver.admission import Admission, Admitted
+from otel_apinalytics.receiver.bodies import read_body
+from otel_apinalytics.receiver.waiting import durable
 from otel_apinalytics.store.keys import read_credentials
 
 TRANSPORT = "http"
+# Of a batch that is wrong as a whole, the answer would be larger than the request.
+_ERRORS_SHOWN = 100
+_MAX_IDEMPOTENCY_KEY = 255
+_TRUE, _FALSE = "true", "false"
 
 
-def ingest_routes(admission: Admission, max_request_bytes: int) -> list[Route]:
-    """Return the routes that take data.
+def event_routes(admission: Admission, max_request_bytes: int) -> list[Route]:
+    """Return the routes that take JSON events.
 
     Args:
         admission: Where requests are let in.
-        max_request_bytes: Largest body that is accepted.
+        max_request_bytes: Largest body that is accepted, decompressed.
     """
 
     async def post_events(request: Request) -> Response:
+        with admission.telemetry.in_flight(TRANSPORT):
+            return await take(request)
+
+    async def take(request: Request) -> Response:
         key = admission.authenticate(*read_credentials(request.headers), TRANSPORT)
         try:
-            body = await _read_body(request, max_request_bytes)
-            admitted = await run_in_threadpool(admission.admit_events, key, body, TRANSPORT)
-            if admitted.durable is not None:
-                # On time-out this cancels the future: kept only if it is being written right now.
-                durable = asyncio.wrap_future(admitted.durable)
-                await asyncio.wait_for(durable, DURABLE_TIMEOUT_S)
-        except asyncio.TimeoutError:
-            error = RetryableError("the request log is too slow now")
-            admission.refused(TRANSPORT, error, key.application)
-            raise error from None
+            partial = _is_partial(request)
+            idempotency_key = _idempotency_key(request)
+            body = await read_body(request, max_request_bytes)
+
+            def admit() -> Admitted:
+                return admission.admit_events(
+                    key, body, TRANSPORT, partial=partial, idempotency_key=idempotency_key
+                )
+
+            admitted = await run_in_threadpool(admit)
+            await durable(admitted)
         except (InvalidRequestError, RetryableError) as error:
             admission.refused(TRANSPORT, error, key.application)
             raise
-        return JSONResponse({"received": admitted.counts.spans})
+        except Exception:
+            admission.telemetry.failed(TRANSPORT)
+            raise
+        return JSONResponse(_answer(admitted, partial=partial))
 
     # The early README of 2014 said "events", the corrected one "event"; both, with and without /.
     paths = ("/1/event/", "/1/event", "/1/events/", "/1/events")
     return [Route(path, post_events, methods=["POST"]) for path in paths]
 
 
-async def _read_body(request: Request, limit: int) -> bytes:
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
+def _answer(admitted: Admitted, *, partial: bool) -> dict[str, Any]:
+    received = {"received": admitted.counts.spans}
+    if not partial:
+        return received
+    return {
+        **received,
+        "refused": len(admitted.refused),
+        "errors": [
+            {
+                "index": error.index,
+                "message": str(error),
+                "parameter": error.parameter,
+                "value": error.value,
+                "allowed": error.allowed,
+            }
+            for error in admitted.refused[:_ERRORS_SHOWN]
+        ],
+    }
+
+
+def _is_partial(request: Request) -> bool:
+    for name in request.query_params:
+        if name != "partial":
+            raise InvalidRequestError(
+                f"unknown parameter {name!r}; allowed: partial",
+                parameter=name,
+                value=request.query_params[name],
+                allowed="partial",
+            )
+    sent = request.query_params.get("partial", _FALSE)
+    if sent not in (_TRUE, _FALSE, ""):
         raise InvalidRequestError(
-            f"content encoding {encoding!r} is not supported here",
-            parameter="Content-Encoding",
-            value=encoding,
-            allowed="identity",
+            f"partial is {sent!r}; allowed: {_TRUE}, {_FALSE}",
+            parameter="partial",
+            value=sent,
+            allowed=f"{_TRUE} or {_FALSE}",
         )
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise RequestTooLargeError(f"the body is larger than {limit} bytes: send fewer events")
-    return bytes(body)
+    return sent == _TRUE
+
+
+def _idempotency_key(request: Request) -> str | None:
+    sent = request.headers.get("idempotency-key")
+    if sent is not None and not 0 < len(sent) <= _MAX_IDEMPOTENCY_KEY:
+        raise InvalidRequestError(
+            f"Idempotency-Key must have 1 to {_MAX_IDEMPOTENCY_KEY} characters",
+            parameter="Idempotency-Key",
+            value=sent[:80],
+            allowed=f"1 to {_MAX_IDEMPOTENCY_KEY} characters",
+        )
+    return sent

@@ -24,7 +24,7 @@ from pathlib import Path
 from otel_apinalytics.normalize.outcomes import UNDECODABLE
 from otel_apinalytics.receiver.log import SET_ASIDE, SealedSegment
 from otel_apinalytics.receiver.messages import Messages
-from otel_apinalytics.receiver.records import rejected_record
+from otel_apinalytics.receiver.records import header_of, rejected_record
 from otel_apinalytics.receiver.sealing import SealError
 from otel_apinalytics.receiver.segment import (
     Content,
@@ -34,6 +34,7 @@ from otel_apinalytics.receiver.segment import (
 )
 from otel_apinalytics.store.engine import Engine, EngineError
 from otel_apinalytics.store.loads import Loads
+from otel_apinalytics.telemetry import Telemetry
 
 _logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Loader:
         identity: Opens the segments.
         directory: Where the log lives.
         on_released: Called with a segment's size and its load's seconds once it left the queue.
+        telemetry: Where loads are counted and measured.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Loader:
         identity: LogIdentity,
         directory: Path,
         on_released: Callable[[int, float], None],
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._engine = engine
         self._loads = loads
@@ -84,6 +87,8 @@ class Loader:
         self._identity = identity
         self._directory = directory
         self._on_released = on_released
+        self._telemetry = telemetry or Telemetry()
+        self._loaded_until = 0.0
         self._queue: queue.SimpleQueue[SealedSegment | None] = queue.SimpleQueue()
         self._loaded: queue.SimpleQueue[_Loaded | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
@@ -98,8 +103,26 @@ class Loader:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def loaded_until(self) -> float:
+        """Receipt of the first record of the latest load, Unix seconds; 0 before there is one.
+
+        Loads are in order: what was received before is loaded, but for requests that took long from
+        their time stamp to their place in the log.
+        """
+        return self._loaded_until
+
+    def faults(self) -> list[str]:
+        """Return what keeps a started loader from loading, in words; not the store's faults."""
+        return [
+            f"the thread {thread.name} has ended"
+            for thread in self._threads
+            if not thread.is_alive()
+        ]
+
     def submit(self, segment: SealedSegment) -> None:
         """Queue a sealed segment. Does not block."""
+        self._telemetry.pending_segments.inc()
         self._queue.put(segment)
 
     def close(self) -> None:
@@ -120,10 +143,12 @@ class Loader:
             try:
                 load_s = self._load_segment(segment)
             except Exception:
+                self._telemetry.load_failures.inc()
                 # Ours to mend; until then the segment stays, and the next ones are loaded.
                 _logger.exception("%s could not be loaded", segment.path)
                 continue
             if load_s is not None:
+                self._telemetry.pending_segments.dec()
                 self._on_released(segment.size, load_s)
         self._loaded.put(None)
 
@@ -145,11 +170,21 @@ class Loader:
             marks.add()
             result = self._load_patiently(messages, self._token(segment, content))
             marks.clear()
-        if result is None:
-            return None
+            if result is None:
+                return None
+            self._observe(messages, result)
         # What could not be loaded is kept as it came.
         self._loaded.put(_Loaded(segment, keep=is_damaged or result.rejected > 0))
         return result.load_s
+
+    def _observe(self, messages: Messages, result: _Result) -> None:
+        self._telemetry.load_seconds.observe(result.load_s)
+        self._telemetry.rejected_records.inc(result.rejected)
+        if len(messages):
+            received_s = header_of(messages.record(0)).received_ns / 1e9
+            self._loaded_until = received_s
+            # A clock that was set back makes no negative time.
+            self._telemetry.visible_after_seconds.observe(max(0.0, time.time() - received_s))
 
     def _token(self, segment: SealedSegment, content: Content) -> str:
         # After a reboot the engine may have lost a part and still know its token.
@@ -164,6 +199,7 @@ class Loader:
                 rejected = self._load_or_split(messages, token)
             except EngineError as error:
                 _logger.warning("the store is not available, will try again: %s", error)
+                self._telemetry.load_failures.inc()
                 if self._stopping.wait(backoff_s):
                     return None
                 backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
@@ -215,6 +251,7 @@ class Loader:
         target = self._directory / SET_ASIDE
         target.mkdir(mode=0o700, exist_ok=True)
         os.replace(segment.path, target / segment.path.name)
+        self._telemetry.segments_set_aside.inc()
         _Attempts(segment.path).clear()
 
     # ---- checkpoints ----

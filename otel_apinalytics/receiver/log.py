@@ -8,6 +8,8 @@ large or old enough is sealed: handed on to be loaded. Sequence numbers, never c
 from __future__ import annotations
 
 import logging
+import os
+import tempfile
 import threading
 import time
 import uuid
@@ -17,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from otel_apinalytics.errors import RetryableError
-from otel_apinalytics.receiver.files import create_file
+from otel_apinalytics.receiver.files import create_file, write_all
 from otel_apinalytics.receiver.segment import SUFFIX, LogIdentity, SegmentWriter
+from otel_apinalytics.telemetry import Telemetry
 
 _logger = logging.getLogger(__name__)
 
@@ -30,6 +33,10 @@ _MIN_AGE_S = 0.25
 _MAX_AGE_S = 0.6
 # A load costs the engine a fixed amount besides the spans: spend at most a fifth of the time on it.
 _AGE_PER_LOAD = 5.0
+# A log that cannot be written is tried so often, although nobody sends anything.
+_PROBE_INTERVAL_S = 1.0
+# Of the pending limit: from here on no more requests should be sent here.
+_FULL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,7 @@ class RequestLog:
         identity: Which log it is.
         on_sealed: Called by the writer's thread with each sealed segment, in order.
         limits: When to seal, when to refuse.
+        telemetry: Where pending bytes and commits are shown.
     """
 
     def __init__(
@@ -78,14 +86,20 @@ class RequestLog:
         identity: LogIdentity,
         on_sealed: Callable[[SealedSegment], None],
         limits: Limits | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._directory = directory
         self._identity = identity
         self._on_sealed = on_sealed
         self._limits = limits or Limits()
+        self._telemetry = telemetry or Telemetry()
+        self._telemetry.pending_bytes.set_function(lambda: self.pending_bytes)
         self._wake = threading.Condition()
         self._waiting: list[tuple[bytes, Future[None]]] = []
         self._pending_bytes = 0
+        # Size of the commit that failed last; 0 since one succeeded.
+        self._unwritten_bytes = 0
+        self._probe_at = 0.0
         self._closing = False
         self._max_age_s = _MIN_AGE_S
         # A number is never used again while a file has it.
@@ -103,6 +117,28 @@ class RequestLog:
         """
         self._pending_bytes = pending_bytes
         self._thread.start()
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that wait to be loaded, those included that wait to be written."""
+        with self._wake:
+            return self._pending_bytes
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the latest attempt to write succeeded. Attempts go on without requests."""
+        return self._unwritten_bytes == 0
+
+    def faults(self) -> list[str]:
+        """Return what keeps a started log from taking requests, in words."""
+        faults = []
+        if not self._thread.is_alive():
+            faults.append("the thread log-writer has ended")
+        if not self.is_writable:
+            faults.append("the request log cannot be written")
+        if self.pending_bytes >= _FULL * self._limits.pending_bytes:
+            faults.append("the store is behind: too much waits to be loaded")
+        return faults
 
     def append(self, record: bytes) -> Future[None]:
         """Queue a record; the future completes when it is on disk.
@@ -154,6 +190,8 @@ class RequestLog:
             batch, closing = self._take()
             if batch:
                 self._commit(batch)
+            elif not closing and not self.is_writable and self._seconds_to_wait() == 0.0:
+                self._probe()
             if self._segment and (closing or self._is_due(self._segment)):
                 self._seal(self._segment)
             if closing and not batch:
@@ -162,9 +200,14 @@ class RequestLog:
     def _take(self) -> tuple[list[tuple[bytes, Future[None]]], bool]:
         with self._wake:
             if not self._waiting and not self._closing:
-                self._wake.wait(self._seconds_to_seal())
+                self._wake.wait(self._seconds_to_wait())
             batch, self._waiting = self._waiting, []
             return batch, self._closing
+
+    def _seconds_to_wait(self) -> float | None:
+        if self.is_writable:
+            return self._seconds_to_seal()
+        return max(0.0, self._probe_at - time.monotonic())
 
     def _seconds_to_seal(self) -> float | None:
         if self._segment is None:
@@ -190,19 +233,42 @@ class RequestLog:
         except Exception as error:
             # Whatever it is, it must not end the writer: all requests would wait for ever.
             _logger.error("log write failed, requests are refused: %s", error)
-            self._add_pending(-sum(map(len, records)))
+            self._telemetry.commit_failures.inc()
+            size = sum(map(len, records))
+            self._add_pending(-size)
+            self._not_written(size)
             refusal = RetryableError("the request log cannot be written now", retry_after_s=2.0)
             for future in futures:
                 future.set_exception(refusal)
             return
+        self._unwritten_bytes = 0
         for future in futures:
             future.set_result(None)
+
+    def _not_written(self, size: int) -> None:
+        self._unwritten_bytes = max(1, size)
+        self._probe_at = time.monotonic() + _PROBE_INTERVAL_S
+
+    def _probe(self) -> None:
+        """Try whether as much as failed could be written now; nothing of it stays."""
+        size = min(self._unwritten_bytes, self._limits.segment_bytes)
+        try:
+            with tempfile.TemporaryFile(dir=self._directory, buffering=0) as scratch:
+                write_all(scratch.fileno(), [bytes(size)])
+                os.fdatasync(scratch.fileno())
+        except Exception:
+            # It was reported when the commit failed. Whatever it is, it must not end the writer.
+            self._not_written(self._unwritten_bytes)
+            return
+        _logger.warning("the request log can be written again")
+        self._unwritten_bytes = 0
 
     def _append(self, records: list[bytes]) -> None:
         segment = self._segment or self._open_segment()
         size = segment.size
         try:
-            segment.append(records)
+            with self._telemetry.commit_seconds.time():
+                segment.append(records)
         except Exception:
             if segment.is_empty:
                 self._discard(segment)

@@ -54,6 +54,19 @@ def new_header(
     )
 
 
+def rejected_at_the_door(header: LogHeader, reason: str) -> bytes:
+    """Return a record of what was rejected before it was kept: its count, for the ledger."""
+    header.payload = log_pb2.PAYLOAD_REJECTED
+    header.reject_reason = reason
+    return header.SerializeToString()
+
+
+def duplicate_record(header: LogHeader) -> bytes:
+    """Return a record of what was received before: its count, for the ledger."""
+    header.payload = log_pb2.PAYLOAD_DUPLICATE
+    return header.SerializeToString()
+
+
 def rejected_record(record: bytes, reason: str) -> bytes:
     """Return the record without its payload, marked as rejected."""
     header = LogHeader.FromString(record)

@@ -83,7 +83,15 @@ def hash_key_of(master_key: bytes, application: str) -> bytes:
 
     HKDF's expansion (RFC 5869) of the master key, with the application as its info.
     """
-    info = b"otel-apinalytics hash key\0" + application.encode()
+    return _derived(master_key, b"otel-apinalytics hash key\0" + application.encode())
+
+
+def duplicates_key_of(master_key: bytes) -> bytes:
+    """Return the key for digests of requests, so that a digest gives nothing away."""
+    return _derived(master_key, b"otel-apinalytics duplicates key")
+
+
+def _derived(master_key: bytes, info: bytes) -> bytes:
     return HKDFExpand(SHA256(), _KEY_BYTES, info).derive(master_key)
 
 

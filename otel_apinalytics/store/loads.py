@@ -48,9 +48,12 @@ class Loads:
             for needed in BatchRules
         }
         self._events = _statement("normalized", normalized, events_select(RECORDS))
-        self._received = _statement("ledger", _LEDGER_COLUMNS, _ledger(outcomes.RECEIVED))
+        self._received = _ledger(outcomes.RECEIVED)
+        self._duplicate = _ledger(
+            outcomes.DUPLICATE, where=f"WHERE payload = {log_pb2.PAYLOAD_DUPLICATE}"
+        )
         self._rejected = (
-            _statement("ledger", _LEDGER_COLUMNS, _ledger(outcomes.REJECTED)),
+            _ledger(outcomes.REJECTED, "reject_reason", "WHERE reject_reason != ''"),
             _statement("rejected", _DEAD_LETTER_COLUMNS, _DEAD_LETTERS),
         )
 
@@ -75,17 +78,18 @@ class Loads:
             statements.append(self._events)
         if log_pb2.PAYLOAD_REJECTED in found:
             statements += self._rejected
+        if log_pb2.PAYLOAD_DUPLICATE in found:
+            statements.append(self._duplicate)
         return statements
 
 
-def _ledger(outcome: str) -> str:
-    """Return the ledger's rows of whole records, with the door's count."""
-    rejected = outcome == outcomes.REJECTED
-    reason, where = ("reject_reason", "WHERE reject_reason != ''") if rejected else ("''", "")
-    return (
+def _ledger(outcome: str, reason: str = "''", where: str = "") -> LoadStatement:
+    """Return the statement for the ledger's rows of whole records, with the door's count."""
+    select = (
         f"SELECT {_MINUTE}, application, key_id, transport, record_id, '{outcome}', {reason}, "
         f"toUInt64(received_count) FROM {RECORDS} {where}"
     )
+    return _statement("ledger", _LEDGER_COLUMNS, select)
 
 
 _DEAD_LETTERS = (

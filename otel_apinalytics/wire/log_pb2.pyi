@@ -13,10 +13,12 @@ class Payload(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PAYLOAD_TRACES: _ClassVar[Payload]
     PAYLOAD_EVENTS: _ClassVar[Payload]
     PAYLOAD_REJECTED: _ClassVar[Payload]
+    PAYLOAD_DUPLICATE: _ClassVar[Payload]
 PAYLOAD_UNSPECIFIED: Payload
 PAYLOAD_TRACES: Payload
 PAYLOAD_EVENTS: Payload
 PAYLOAD_REJECTED: Payload
+PAYLOAD_DUPLICATE: Payload
 
 class GateRequest(_message.Message):
     __slots__ = ("resource_spans",)
@@ -51,7 +53,7 @@ class GateSpan(_message.Message):
     def __init__(self, trace_id: _Optional[bytes] = ..., span_id: _Optional[bytes] = ..., parent_span_id: _Optional[bytes] = ..., kind: _Optional[int] = ..., flags: _Optional[int] = ...) -> None: ...
 
 class LogHeader(_message.Message):
-    __slots__ = ("record_id", "application", "key_id", "transport", "received_ns", "received_count", "reject_reason", "payload", "batch_rules")
+    __slots__ = ("record_id", "application", "key_id", "transport", "received_ns", "received_count", "reject_reason", "payload", "digest", "batch_rules")
     RECORD_ID_FIELD_NUMBER: _ClassVar[int]
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +62,7 @@ class LogHeader(_message.Message):
     RECEIVED_COUNT_FIELD_NUMBER: _ClassVar[int]
     REJECT_REASON_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     BATCH_RULES_FIELD_NUMBER: _ClassVar[int]
     record_id: bytes
     application: str
@@ -69,11 +72,12 @@ class LogHeader(_message.Message):
     received_count: int
     reject_reason: str
     payload: Payload
+    digest: bytes
     batch_rules: int
-    def __init__(self, record_id: _Optional[bytes] = ..., application: _Optional[str] = ..., key_id: _Optional[str] = ..., transport: _Optional[str] = ..., received_ns: _Optional[int] = ..., received_count: _Optional[int] = ..., reject_reason: _Optional[str] = ..., payload: _Optional[_Union[Payload, str]] = ..., batch_rules: _Optional[int] = ...) -> None: ...
+    def __init__(self, record_id: _Optional[bytes] = ..., application: _Optional[str] = ..., key_id: _Optional[str] = ..., transport: _Optional[str] = ..., received_ns: _Optional[int] = ..., received_count: _Optional[int] = ..., reject_reason: _Optional[str] = ..., payload: _Optional[_Union[Payload, str]] = ..., digest: _Optional[bytes] = ..., batch_rules: _Optional[int] = ...) -> None: ...
 
 class LogRecord(_message.Message):
-    __slots__ = ("record_id", "application", "key_id", "transport", "received_ns", "received_count", "reject_reason", "payload", "batch_rules", "hash_key", "traces", "events")
+    __slots__ = ("record_id", "application", "key_id", "transport", "received_ns", "received_count", "reject_reason", "payload", "batch_rules", "digest", "hash_key", "traces", "events")
     RECORD_ID_FIELD_NUMBER: _ClassVar[int]
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +87,7 @@ class LogRecord(_message.Message):
     REJECT_REASON_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     BATCH_RULES_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     HASH_KEY_FIELD_NUMBER: _ClassVar[int]
     TRACES_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
@@ -95,10 +100,11 @@ class LogRecord(_message.Message):
     reject_reason: str
     payload: Payload
     batch_rules: int
+    digest: bytes
     hash_key: bytes
     traces: TraceRequest
     events: EventBatch
-    def __init__(self, record_id: _Optional[bytes] = ..., application: _Optional[str] = ..., key_id: _Optional[str] = ..., transport: _Optional[str] = ..., received_ns: _Optional[int] = ..., received_count: _Optional[int] = ..., reject_reason: _Optional[str] = ..., payload: _Optional[_Union[Payload, str]] = ..., batch_rules: _Optional[int] = ..., hash_key: _Optional[bytes] = ..., traces: _Optional[_Union[TraceRequest, _Mapping]] = ..., events: _Optional[_Union[EventBatch, _Mapping]] = ...) -> None: ...
+    def __init__(self, record_id: _Optional[bytes] = ..., application: _Optional[str] = ..., key_id: _Optional[str] = ..., transport: _Optional[str] = ..., received_ns: _Optional[int] = ..., received_count: _Optional[int] = ..., reject_reason: _Optional[str] = ..., payload: _Optional[_Union[Payload, str]] = ..., batch_rules: _Optional[int] = ..., digest: _Optional[bytes] = ..., hash_key: _Optional[bytes] = ..., traces: _Optional[_Union[TraceRequest, _Mapping]] = ..., events: _Optional[_Union[EventBatch, _Mapping]] = ...) -> None: ...
 
 class TraceRequest(_message.Message):
     __slots__ = ("resource_spans",)

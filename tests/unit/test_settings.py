@@ -233,3 +233,28 @@ def test_a_variable_that_is_no_mapping_stops_the_start(
     monkeypatch.setenv("APINALYTICS_MAPPING", value)
     with pytest.raises(ConfigError, match="mapping"):
         read_settings({})
+
+
+# ---- TLS ----
+
+
+def test_tls_is_off_and_clear_text_stays_here_by_default() -> None:
+    """Neither is turned on by itself."""
+    settings = read_settings({})
+    assert settings.tls_certificate_file is None
+    assert settings.tls_key_file is None
+    assert settings.tls_client_ca_file is None
+    assert settings.insecure is False
+
+
+def test_tls_in_the_environment_and_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths and a switch, by either."""
+    monkeypatch.setenv("APINALYTICS_TLS_CERTIFICATE_FILE", "/etc/tls/cert.pem")
+    monkeypatch.setenv("APINALYTICS_INSECURE", "true")
+    config = write(tmp_path, 'tls_key_file = "key.pem"\ninsecure = false\n')
+    settings = read_settings({}, config)
+    assert settings.tls_certificate_file == Path("/etc/tls/cert.pem")
+    assert settings.tls_key_file == Path("key.pem")
+    assert settings.insecure is True

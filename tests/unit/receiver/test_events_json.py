@@ -23,7 +23,11 @@ from otel_apinalytics.catalogue import (
 )
 from otel_apinalytics.errors import InvalidRequestError
 from otel_apinalytics.receiver import events_json
-from otel_apinalytics.receiver.events_json import encode_events
+from otel_apinalytics.receiver.events_json import (
+    EncodedEvents,
+    encode_events,
+    encode_valid_events,
+)
 from otel_apinalytics.wire.log_pb2 import Event, EventBatch
 
 CLASSIC = {
@@ -39,10 +43,17 @@ CLASSIC = {
 
 def encode(*events: Any) -> list[Event]:
     """Return events as they are encoded."""
-    batch, count = encode_events(json.dumps(events).encode())
-    encoded = list(EventBatch.FromString(batch).events)
-    assert len(encoded) == count == len(events)
-    return encoded
+    encoded = encode_events(json.dumps(events).encode())
+    assert encoded.refused == ()
+    assert encoded.count == len(events)
+    return events_of(encoded)
+
+
+def events_of(encoded: EncodedEvents) -> list[Event]:
+    """Return the events of a batch."""
+    events = list(EventBatch.FromString(encoded.batch).events)
+    assert len(events) == encoded.count
+    return events
 
 
 def refusal(body: bytes) -> InvalidRequestError:
@@ -196,7 +207,7 @@ def test_each_event_gets_an_id_of_its_own() -> None:
 
 def test_no_events() -> None:
     """An empty array is valid, and nothing."""
-    assert encode_events(b"[]") == (b"", 0)
+    assert events_of(encode_events(b"[]")) == events_of(encode_valid_events(b"[]")) == []
 
 
 # ---- refused events ----
@@ -380,7 +391,7 @@ sendable = st.sampled_from([field.name for field in FIELDS])
 def test_any_array_of_objects_is_taken_or_refused(events: list[dict[str, Any]]) -> None:
     """Nothing but an invalid request is ever raised."""
     with contextlib.suppress(InvalidRequestError):
-        assert encode_events(json.dumps(events).encode())[1] == len(events)
+        assert encode_events(json.dumps(events).encode()).count == len(events)
 
 
 @given(name=sendable, value=json_values)
@@ -402,3 +413,143 @@ def test_any_bytes_are_taken_or_refused(body: bytes) -> None:
     """So are bytes that are no JSON."""
     with contextlib.suppress(InvalidRequestError):
         encode_events(body)
+
+
+# ---- ids ----
+
+IDS = {"trace_id": "0123456789abcdef0123456789abcdef", "span_id": "0123456789abcdef"}
+
+
+@pytest.mark.parametrize(
+    ("events", "have_ids"),
+    [
+        ([CLASSIC | IDS], True),
+        ([CLASSIC | IDS, {"timestamp": 1} | IDS], True),
+        ([CLASSIC | IDS, CLASSIC], False),
+        ([CLASSIC | {"trace_id": IDS["trace_id"]}], False),
+        ([CLASSIC | {"span_id": IDS["span_id"]}], False),
+        ([CLASSIC], False),
+    ],
+)
+def test_events_with_ids_are_told_apart(events: list[dict[str, Any]], have_ids: bool) -> None:
+    """Only if each has both, the same request again is the same events."""
+    body = json.dumps(events).encode()
+    assert encode_events(body).have_ids is have_ids
+    assert encode_valid_events(body).have_ids is have_ids
+
+
+# ---- those that are valid ----
+
+BAD = {"timestamp": -1}
+
+
+def encode_partly(events: list[Any]) -> EncodedEvents:
+    """Encode those that are valid."""
+    return encode_valid_events(json.dumps(events).encode())
+
+
+def test_all_are_valid() -> None:
+    """Then it is the same as without asking for a part."""
+    encoded = encode_partly([CLASSIC, {"timestamp": 1}])
+    assert encoded.refused == ()
+    first, second = events_of(encoded)
+    assert (first.consumer_id, second.timestamp_us) == ("alice", 1_000_000)
+
+
+def test_valid_ones_are_kept_and_the_others_named() -> None:
+    """Each by its place in the request, the field, what it had and what it may have."""
+    encoded = encode_partly([CLASSIC, BAD, {"timestamp": 2}, {"timestamp": 3, "oops": "x"}, 7])
+    assert [event.timestamp_us for event in events_of(encoded)] == [
+        1_400_000_000_000_000,
+        2_000_000,
+    ]
+    assert [
+        (error.index, error.parameter, error.value) for error in encoded.refused
+    ] == [(1, "timestamp", "-1"), (3, "oops", '"x"'), (4, None, "7")]  # fmt: skip
+    for error in encoded.refused:
+        assert str(error).startswith(f"event {error.index}: ")
+        assert error.allowed
+
+
+def test_none_is_valid() -> None:
+    """Then nothing is kept, and each is named."""
+    encoded = encode_partly([BAD, BAD])
+    assert events_of(encoded) == []
+    assert [error.index for error in encoded.refused] == [0, 1]
+
+
+def test_a_time_that_lies_ahead_costs_its_event() -> None:
+    """As any other bad value."""
+    encoded = encode_partly([CLASSIC, {"timestamp": 4_294_967_295}])
+    assert encoded.count == 1
+    (error,) = encoded.refused
+    assert (error.index, error.parameter) == (1, "timestamp")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b'{"timestamp": 1, "method": "\xff"}',
+        b'{"timestamp": 1e999}',
+        b'{"timestamp": 1, "metrics": {"x": 1e999}}',
+        b'{"timestamp": 1, "metrics": {"x": "1"}}',
+        b"null",
+        b"[]",
+    ],
+)
+def test_what_is_wrong_in_one_event_costs_it_alone(bad: bytes) -> None:
+    """Also text that is none, where the rest of the request is JSON."""
+    body = b'[{"timestamp": 1},' + bad + b',{"timestamp": 2}]'
+    encoded = encode_valid_events(body)
+    assert [event.timestamp_us for event in events_of(encoded)] == [1_000_000, 2_000_000]
+    assert [error.index for error in encoded.refused] == [1]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"null",
+        b"1",
+        b"[",
+        b'[{"timestamp": 1}',
+        b'[{"timestamp": 1}] x',
+        b"[" * 100_000,
+        rb'[{"timestamp": 1}, {"timestamp": 1, "method": "\ud800"}]',
+    ],
+)
+def test_what_is_no_array_is_refused_as_a_whole(body: bytes) -> None:
+    """There is nothing to take a part of."""
+    with pytest.raises(InvalidRequestError) as refused:
+        encode_valid_events(body)
+    assert refused.value.index is None
+
+
+def test_too_many_are_refused_as_a_whole() -> None:
+    """Valid or not."""
+    body = b"[" + b",".join([b"0"] * (events_json.MAX_EVENTS + 1)) + b"]"
+    with pytest.raises(InvalidRequestError, match=f"at most {events_json.MAX_EVENTS}"):
+        encode_valid_events(body)
+
+
+@given(events=st.lists(st.dictionaries(sendable | st.text(), json_values, max_size=4), max_size=4))
+def test_each_is_kept_or_refused(events: list[dict[str, Any]]) -> None:
+    """None is lost, and nothing is raised; those that are refused alone are those refused here."""
+    encoded = encode_partly(events)
+    assert len(events_of(encoded)) + len(encoded.refused) == len(events)
+    refused = {error.index: str(error) for error in encoded.refused}
+    for index, event in enumerate(events):
+        alone = json.dumps([event]).encode()
+        if index in refused:
+            message = refusal(alone)
+            assert refused[index] == str(message).replace("event 0", f"event {index}", 1)
+        else:
+            assert encode_events(alone).count == 1
+
+
+@given(body=st.binary(max_size=60))
+def test_any_bytes_are_taken_in_part_or_refused(body: bytes) -> None:
+    """Nothing but an invalid request is ever raised."""
+    with contextlib.suppress(InvalidRequestError):
+        encode_valid_events(body)

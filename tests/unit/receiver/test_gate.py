@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otel_apinalytics.errors import InvalidRequestError
+from otel_apinalytics.errors import InvalidRequestError, RequestTooLargeError
 from otel_apinalytics.normalize.batch_rules import BatchRules
 from otel_apinalytics.receiver import gate
 from otel_apinalytics.receiver.gate import Counts
@@ -139,10 +139,26 @@ def test_nested_servers_need_more_than_children(reverse: bool) -> None:
     assert gate.inspect(body) == Counts(2, 0, 0, NESTED)
 
 
-@pytest.mark.parametrize("body", [b"", request([]), request([], [])])
+@pytest.mark.parametrize("body", [b"", message(1, message(2, b"")), message(99, b"new")])
 def test_an_empty_request_has_no_spans(body: bytes) -> None:
     """A request without spans is valid (OTLP 1.11)."""
     assert gate.inspect(body) == Counts(0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "has_no_scopes"),
+    [
+        (request([]), True),
+        (request([], []), True),
+        (message(1, message(1, b"")), True),
+        (message(1, message(1000, message(2, b""))), True),
+        (request([], [valid()]), False),
+        (message(1, b"") + message(1, message(2, b"")), False),
+    ],
+)
+def test_resources_without_any_scope_are_noted(body: bytes, has_no_scopes: bool) -> None:
+    """They may be those of a sender whose spans are where nothing looks."""
+    assert gate.inspect(body).has_no_scopes is has_no_scopes
 
 
 @pytest.mark.parametrize(
@@ -186,16 +202,106 @@ def test_unknown_fields_pass() -> None:
     assert gate.inspect(message(1, message(2, message(2, span))) + message(99, b"new")).spans == 1
 
 
+# ---- bounds ----
+
+# Before all others; parsers pass over it, and over what is in it.
+GROUP = b"\xa3\x06" + message(1, b"junk") + b"\xa4\x06"
+
+
+def spans_by_scope(spans: int, per_scope: int) -> bytes:
+    """Return a request of valid spans: a resource for each scope, so many spans in each."""
+    span = message(2, message(1, TRACE_ID) + message(2, SPAN_ID))
+    resource = message(1, b"")
+    group = message(1, resource + message(2, message(1, b"") + span * per_scope))
+    return group * (spans // per_scope)
+
+
+@pytest.mark.parametrize("per_scope", [1024, 8, 4])
+def test_as_many_spans_as_are_allowed_are_taken(per_scope: int) -> None:
+    """Whatever resources and scopes there are around them."""
+    body = spans_by_scope(gate.MAX_SPANS, per_scope)
+    assert gate.inspect(body) == Counts(gate.MAX_SPANS, 0, 0)
+
+
+@pytest.mark.parametrize("before", [b"", GROUP, message(99, b"new")])
 @pytest.mark.parametrize("excess", [0, 1])
-def test_the_number_of_spans_is_bounded(excess: int) -> None:
+def test_the_number_of_spans_is_bounded(before: bytes, excess: int) -> None:
     """Tiny spans within the size limit could still want gigabytes in the engine."""
-    spans = message(2, b"") * (gate.MAX_SPANS + excess)
-    body = message(1, message(2, spans))
+    spans = before + message(2, b"") * (gate.MAX_SPANS + excess)
+    body = before + message(1, before + message(2, spans))
     if excess:
-        with pytest.raises(InvalidRequestError, match=f"at most {gate.MAX_SPANS}"):
+        with pytest.raises(RequestTooLargeError, match=f"more than {gate.MAX_SPANS}"):
             gate.inspect(body)
     else:
         assert gate.inspect(body) == Counts(gate.MAX_SPANS, gate.MAX_SPANS, 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        message(1, b"") * 4_000_000,
+        message(1, message(2, b"") * 4_000_000),
+        message(1, message(2, message(2, b"") * 4_000_000)),
+        GROUP + message(1, GROUP + message(2, GROUP + message(2, b"") * 4_000_000)),
+        message(1, message(2, b"")) * 2_000_000,
+        b"\x50\x01" * 4_000_000,
+        b"\xa3\x06" + b"\x50\x01" * 4_000_000 + b"\xa4\x06",
+        message(1, b"\x50\x01" * 4_000_000),
+    ],
+    ids=[
+        "resources", "scopes", "spans", "spans behind groups", "resources with a scope",
+        "junk", "junk in a group", "junk in a resource",
+    ],
+)  # fmt: skip
+def test_millions_of_tiny_fields_are_not_parsed(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would be an object many times its size: they are refused before there is one."""
+
+    class Unparsable:
+        FromString = None
+
+    monkeypatch.setattr(gate, "GateRequest", Unparsable)
+    with pytest.raises(RequestTooLargeError, match=f"more than {gate.MAX_SPANS}"):
+        gate.inspect(body)
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+@pytest.mark.parametrize("name", ["span", "resource"])
+def test_the_size_of_a_part_is_bounded(name: str, excess: int) -> None:
+    """A single one with millions of attributes would be a table's row of gigabytes."""
+    ids = message(1, TRACE_ID) + message(2, SPAN_ID)
+    # Less the tag and the length in front of what makes it as large.
+    padding = message(9, bytes(gate.MAX_PART_BYTES - len(ids) - 5 + excess))
+    if name == "span":
+        assert len(ids + padding) == gate.MAX_PART_BYTES + excess
+        body = message(1, message(2, message(2, ids + padding)))
+    else:
+        resource = message(1, bytes(gate.MAX_PART_BYTES - 5 + excess))
+        body = message(1, message(1, resource) + message(2, message(2, ids)))
+    if excess:
+        with pytest.raises(
+            RequestTooLargeError, match=f"a {name} .* at most {gate.MAX_PART_BYTES}"
+        ):
+            gate.inspect(body)
+    else:
+        assert gate.inspect(body) == Counts(1, 0, 0)
+
+
+@pytest.mark.parametrize("number", [3, 1000])
+def test_fields_that_nobody_knows_may_be_there(number: int) -> None:
+    """Large requests of newer senders are walked through, and taken."""
+    span = message(1, TRACE_ID) + message(2, SPAN_ID) + message(number, bytes(1000))
+    unknown = message(number, b"new") + varint(number << 3) + b"\1"
+    body = unknown + message(1, unknown + message(2, unknown + message(2, span) * 500))
+    assert gate.inspect(body) == Counts(500, 0, 0)
+
+
+def test_a_large_body_that_does_not_parse_is_refused() -> None:
+    """The walk ends at the fault, and the parser finds it."""
+    for junk in (b"\xff", b"\x0b", b"\0", b"{", b"\x0a\x7f"):
+        with pytest.raises(InvalidRequestError):
+            gate.inspect(spans_by_scope(8192, 512) + junk * 300_000)
 
 
 @given(body=st.binary(max_size=200))
