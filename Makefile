@@ -6,7 +6,7 @@ ARGS ?=
 STAMP := $(VENV)/.installed
 CASES ?= tests/fixtures/spans.jsonl
 
-.PHONY: setup fmt check test conformance bench demo serve proto docs lock clean
+.PHONY: setup fmt check test fuzz conformance bench demo serve proto docs lock clean
 
 setup: $(STAMP)
 
@@ -35,6 +35,9 @@ check: setup
 
 test: setup
 	$(BIN)/pytest $(ARGS)
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz.run $(ARGS)
 
 conformance: setup
 	$(BIN)/python -m tests.conformance.run $(CASES)
