@@ -180,11 +180,12 @@ class Service:
 
     def start(self) -> None:
         """Accept and answer requests from now on."""
+        # Before the loader deletes them.
+        self._duplicates.remember(digests_of(self._earlier, self._identity))
         self._loader.start()
         self._log.start(sum(segment.size for segment in self._earlier))
         for segment in self._earlier:
             self._loader.submit(segment)
-        self._duplicates.remember(digests_of(self._earlier, self._identity))
         self._grpc.start()
         self._http_thread.start()
         while not self._http.started and self._http_thread.is_alive():

@@ -104,7 +104,7 @@ class Telemetry:
         )
         self._invalid_items = counter(
             "invalid_items_total",
-            "Spans or events that the sender was told are rejected, because they are not valid.",
+            "Spans or events that the sender was told are rejected as not valid; in each try.",
             ("transport", "reason"),
         )
         self._refused_requests = counter(

@@ -23,7 +23,7 @@ from otel_apinalytics.normalize.transforms import Transform
 
 # Part of every stored row's version: raise it with each change of meaning, and a replay of the same
 # span under the new rules replaces the row written under the old ones.
-RULES_VERSION = 2
+RULES_VERSION = 3
 
 # Every field that can be set has an attribute of this prefix and its own name.
 EXPLICIT_PREFIX = "apinalytics."

@@ -68,7 +68,7 @@ def _children(records: str, mapping: Mapping) -> str:
     """Return a SELECT with the spans that may be children, and what they say."""
     numbering = Numbering(tuple(t for t in look_up(mapping) if t.name in children.TARGETS))
     columns = "application, hash_key"
-    of_scope = f", {item('scope_span', 'scope', 'name')} AS scope"
+    of_scope = f", {unnested.scope_name('scope_span')} AS scope"
     spans = unnested.unnested(f"{records} WHERE batch_rules > 0", columns, of_scope=of_scope)
     columns += ", scope, span_trace_id, span_span_id, span_parent_span_id, span_name, raw_kind"
     columns += ", flags, start_ns, span_status"

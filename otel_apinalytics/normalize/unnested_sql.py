@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from otel_apinalytics.catalogue import MAX_TEXT_LENGTH
 from otel_apinalytics.normalize import attributes_sql as attributes
 from otel_apinalytics.normalize import outcomes, rules
 from otel_apinalytics.normalize.attributes_sql import item
@@ -64,7 +65,8 @@ def spans_of(records: str, numbering: Numbering, condition: str) -> str:
         f"{attributes.texts(resource_attributes)} AS texts FROM ({resource_spans})"
     )
     columns = f"{RECORD_COLUMNS}, scope_spans, raw_service"
-    raw_service = "texts[indexOf(keys, 'service.name')]"
+    # Each span gets a copy of these: a long one would be gigabytes.
+    raw_service = f"substringUTF8(texts[indexOf(keys, 'service.name')], 1, {MAX_TEXT_LENGTH})"
     resources = attributes.found(
         numbering.resource_lanes,
         numbering,
@@ -78,7 +80,7 @@ def spans_of(records: str, numbering: Numbering, condition: str) -> str:
         f"arrayFilter(n -> n != 0, numbers) AS resource_numbers FROM ({resources})"
     )
     spans = (
-        f"SELECT {columns}, {item('scope_span', 'scope', 'name')} AS scope, "
+        f"SELECT {columns}, {scope_name('scope_span')} AS scope, "
         f"arrayJoin({item('scope_span', 'spans')}) AS span FROM ({scopes})"
     )
     kept = f"SELECT * FROM (SELECT *, {SPAN_COLUMNS} FROM ({spans})) WHERE {condition}"
@@ -98,6 +100,11 @@ def spans_of(records: str, numbering: Numbering, condition: str) -> str:
         f"arrayConcat(numbers, resource_numbers) AS numbers FROM ({found})"
     )
     return attributes.in_order(together)
+
+
+def scope_name(scope_spans: str) -> str:
+    """Return the name of a scope, as far as it is looked at."""
+    return f"substring({item(scope_spans, 'scope', 'name')}, 1, {MAX_TEXT_LENGTH})"
 
 
 def others_of(ids: str) -> str:

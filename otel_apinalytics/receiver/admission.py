@@ -158,31 +158,36 @@ class Admission:
             InvalidRequestError: An event is not valid; it names index, field and reason.
             RetryableError: It cannot be taken now.
         """
-        events = encode_valid_events(body) if partial else encode_events(body)
+        digest = self._duplicates.digest(key.application, (idempotency_key or "").encode(), body)
+        name = digest if idempotency_key is not None else None
+        events = encode_valid_events(body, name) if partial else encode_events(body, name)
+        may_repeat = idempotency_key is not None or events.have_ids
         counts, total = gate.Counts(events.count), events.count + len(events.refused)
         if total == 0:
             return Admitted(None, counts)
 
-        def header(count: int) -> LogHeader:
+        def header(count: int, *, is_request: bool) -> LogHeader:
             made = new_header(key.application, key.key_id, transport, count)
-            if idempotency_key is not None or events.have_ids:
-                name = (idempotency_key or "").encode()
-                made.digest = self._duplicates.digest(key.application, name, body)
+            # After a kill, a record with the digest says that the request was kept.
+            made.digest = digest if is_request and may_repeat else b""
             return made
 
         def append() -> Future[None]:
-            refused = rejected_at_the_door(header(len(events.refused)), outcomes.INVALID_EVENT)
+            refused = rejected_at_the_door(
+                header(len(events.refused), is_request=not events.count), outcomes.INVALID_EVENT
+            )
             if not events.count:
                 return self._log.append(refused)
-            durable = self._log.append(events_record(header(events.count), events.batch))
+            durable = self._log.append(
+                events_record(header(events.count, is_request=True), events.batch)
+            )
             if events.refused:
-                # The events are taken now, whatever becomes of the count of the others.
-                with contextlib.suppress(RetryableError):
-                    self._log.append(refused)
+                # If the events are not kept, neither are the others counted: both come again.
+                durable.add_done_callback(lambda done: self._append_after(done, refused))
             return durable
 
-        whole = header(total)
-        durable = self._append_once(whole, "events", append) if whole.digest else append()
+        whole = header(total, is_request=True)
+        durable = self._append_once(whole, "events", append) if may_repeat else append()
         refused = {outcomes.INVALID_EVENT: len(events.refused)}
         self._count_when_durable(durable, transport, "events", total, refused)
         return Admitted(durable, counts, events.refused)
@@ -228,9 +233,16 @@ class Admission:
         if first.cancelled() or first.exception() is not None:
             return
         self.telemetry.duplicate(header.transport, kind, header.received_count)
-        # One record says that it was received, and that it was a duplicate: both or none.
-        with contextlib.suppress(RetryableError):
-            self._log.append(duplicate_record(header))
+        self._append_after(first, duplicate_record(header))
+
+    def _append_after(self, first: Future[None], record: bytes) -> None:
+        """Append what counts something, once a request is kept.
+
+        One record says what was received and what became of it: both are counted, or neither.
+        """
+        if not first.cancelled() and first.exception() is None:
+            with contextlib.suppress(RetryableError):
+                self._log.append(record)
 
     def refused(self, transport: str, error: ApinalyticsError, application: str | None) -> None:
         """Count a refusal, and remember it for whoever wonders why there is no data."""

@@ -3,8 +3,8 @@
 
 A client that loses the connection before the answer sends the same body again (otlp.md B11). Here
 the second one gets the first one's outcome: while the first is in flight, and for some minutes
-after it became durable, across a restart and a kill. A miss is no harm: keys in the store collapse
-what is loaded twice, so the journal is never synced.
+after it became durable, across a restart and a kill. A miss costs little, so the journal is never
+synced: what is loaded twice has equal keys, and is one row after a merge.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 import time
@@ -122,8 +123,12 @@ class EncodedEvents:
     have_ids: bool = False
 
 
-def encode_events(body: bytes) -> EncodedEvents:
+def encode_events(body: bytes, request: bytes | None = None) -> EncodedEvents:
     """Return a JSON array of events, encoded; all of them, or none.
+
+    Args:
+        body: The array.
+        request: Names the request, equal in each try: then its events have the same identity.
 
     Raises:
         InvalidRequestError: The body is no JSON array, has too many events, or an event is not
@@ -141,11 +146,15 @@ def encode_events(body: bytes) -> EncodedEvents:
     latest_s = time.time() + _DAY_S
     for index, event in enumerate(events):
         _check_time(event, index, latest_s)
-    return _encoded([_encode(event, index) for index, event in enumerate(events)])
+    return _encoded([_encode(event, index, request) for index, event in enumerate(events)])
 
 
-def encode_valid_events(body: bytes) -> EncodedEvents:
+def encode_valid_events(body: bytes, request: bytes | None = None) -> EncodedEvents:
     """Return those events of a JSON array that are valid, encoded, and what is wrong with others.
+
+    Args:
+        body: The array.
+        request: As for `encode_events`.
 
     Raises:
         InvalidRequestError: The body is no JSON array, or has too many events.
@@ -166,7 +175,7 @@ def encode_valid_events(body: bytes) -> EncodedEvents:
         try:
             (event,) = _DECODER.decode(alone)
             _check_time(event, index, latest_s)
-            events.append(_encode(event, index))
+            events.append(_encode(event, index, request))
         except msgspec.ValidationError as error:
             refused.append(_invalid(alone, str(error), index))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -208,7 +217,15 @@ def _check_time(event: Any, index: int, latest_s: float) -> None:
         )
 
 
-def _encode(event: Any, index: int) -> Event:
+def _event_id(index: int, request: bytes | None) -> int:
+    """Return an event's identity, for where it has no ids."""
+    if request is None:
+        return secrets.randbits(64)
+    place = index.to_bytes(4, "big")
+    return int.from_bytes(hashlib.blake2b(place, key=request, digest_size=8).digest(), "big")
+
+
+def _encode(event: Any, index: int, request: bytes | None) -> Event:
     values = {
         name: value
         for name in event.__struct_fields__
@@ -219,7 +236,7 @@ def _encode(event: Any, index: int) -> Event:
     try:
         return Event(
             # Given here and kept in the log, so that loading the record again is the same event.
-            event_id=secrets.randbits(64),
+            event_id=_event_id(index, request),
             timestamp_us=round(event.timestamp * 1_000_000),
             **values,
         )

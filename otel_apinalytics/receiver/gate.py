@@ -137,8 +137,7 @@ def _check_sizes(request: memoryview) -> None:
                 _check_part(part, "resource")
                 continue
             for number_of_span, span in walk.fields(part):
-                if number_of_span == _SPANS:
-                    _check_part(span, "span")
+                _check_part(span, "span" if number_of_span == _SPANS else "scope")
 
 
 class _Walk:

@@ -182,7 +182,9 @@ def _message_of(messages: Iterator[bytes]) -> bytes:
     try:
         return next(messages)
     except (StopIteration, grpc.RpcError):
-        raise InvalidRequestError("the call ended before its message was there") from None
+        raise InvalidRequestError(
+            "the call has no message: it was cancelled, or the message is larger than the limit"
+        ) from None
 
 
 def _abort(context: Any, error: ApinalyticsError) -> NoReturn:

@@ -71,7 +71,7 @@ def _answer(admitted: Admitted, *, partial: bool) -> dict[str, Any]:
         return received
     return {
         **received,
-        "refused": len(admitted.refused),
+        "refused": [error.index for error in admitted.refused],
         "errors": [
             {
                 "index": error.index,

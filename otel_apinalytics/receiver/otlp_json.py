@@ -42,7 +42,7 @@ class _ArrayItem(_Message):
 
 
 class _Array(_Message):
-    values: list[_ArrayItem] | None = None
+    values: list[_ArrayItem | None] | None = None
 
 
 class _AnyValue(_ArrayItem):
@@ -214,7 +214,7 @@ def _add_attributes(made: Any, sent: Sequence[_KeyValue] | None) -> None:
             # Also an empty one is an array.
             added.value.array_value.SetInParent()
             for item in value.array_value.values or ():
-                _set_value(added.value.array_value.values.add(), item)
+                _set_value(added.value.array_value.values.add(), item or _ArrayItem())
 
 
 def _set_value(made: Any, sent: _ArrayItem) -> None:

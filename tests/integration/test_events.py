@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from typing import Any
@@ -137,6 +138,26 @@ def test_events_need_a_write_key(
     """Unknown keys and keys of the wrong kind are told apart."""
     answered, body, _ = client.request("POST", "/1/event/", b"[]", headers)
     assert (answered, body["error"]["code"]) == (status, code)
+
+
+def test_a_part_is_taken_where_it_is_asked_for(client: Client) -> None:
+    """All places of what is refused, and what is wrong with the first hundred."""
+    good, bad = {"timestamp": 1_400_000_000}, {"timestamp": -1}
+    body = json.dumps([bad, good] * 150).encode()
+    status, answer, _ = client.request("POST", "/1/event/?partial=true", body, WRITE_HEADERS)
+    assert (status, answer["received"]) == (200, 150)
+    assert answer["refused"] == list(range(0, 300, 2))
+    assert [error["index"] for error in answer["errors"]] == list(range(0, 200, 2))
+    assert answer["errors"][0]["parameter"] == "timestamp"
+    status, answer, _ = client.request("POST", "/1/event/", body, WRITE_HEADERS)
+    assert (status, answer["error"]["index"]) == (400, 0)
+
+
+@pytest.mark.parametrize(("query", "named"), [("partial=maybe", "partial"), ("all=true", "all")])
+def test_a_wrong_parameter_is_refused(client: Client, query: str, named: str) -> None:
+    """It would be taken for something else."""
+    status, answer, _ = client.request("POST", f"/1/event/?{query}", b"[]", WRITE_HEADERS)
+    assert (status, answer["error"]["parameter"]) == (400, named)
 
 
 def test_an_unknown_compression_is_refused_clearly(client: Client) -> None:

@@ -201,6 +201,21 @@ def test_no_bytes_make_the_engine_throw(
     assert row["reason"] == "invalid_span_id"
 
 
+def test_a_long_name_is_not_repeated_for_each_span(load_records: LoadRecords) -> None:
+    """Megabytes of service and scope, times thousands of spans, are more than the engine has."""
+    record = raw_record()
+    resource_spans = record.traces.resource_spans.add()
+    service = resource_spans.resource.attributes.add(key=b"service.name")
+    service.value.string_value = b"s" * (3 << 20)
+    scope_spans = resource_spans.scope_spans.add()
+    scope_spans.scope.name = b"n" * (3 << 20)
+    for number in range(1, 4001):
+        scope_spans.spans.add(trace_id=b"\1" * 16, span_id=number.to_bytes(8, "big"), kind=2)
+    rows = load_records([record.SerializeToString()])
+    assert len(rows) == 4000
+    assert {row["service"] for row in rows} == {"s" * 1024}
+
+
 def test_of_a_repeated_attribute_the_first_counts(load_records: LoadRecords) -> None:
     """OTLP wants names to be unique; senders that repeat one get the first that is usable."""
     record = raw_record()

@@ -271,6 +271,37 @@ def test_what_was_written_and_not_answered_is_known_after_a_kill(
     assert again.ledger() == [(TRACES, 1), (EVENTS, 1), (DUPLICATE, 1), (DUPLICATE, 1)]
 
 
+def test_a_part_that_was_given_up_is_new_after_a_restart(open_door: OpenDoor) -> None:
+    """What was wrong with some events says nothing of whether the others are kept."""
+    first = open_door(start=False)
+    given_up = first.events(WITH_IDS, BAD, partial=True, idempotency_key="k")
+    assert given_up.durable is not None
+    assert given_up.durable.cancel()
+    first.log.start()
+    assert first.records() == []
+    again = open_door()
+    again.recover()
+    done(again.events(WITH_IDS, BAD, partial=True, idempotency_key="k"))
+    assert again.ledger() == [(EVENTS, 1), (REJECTED, 1)]
+
+
+@pytest.mark.parametrize(("key", "same"), [("k", True), (None, False)])
+def test_events_of_a_named_request_have_one_identity(
+    open_door: OpenDoor, tmp_path: Path, key: str | None, same: bool
+) -> None:
+    """Should it not be recognized, it still is the same rows; without a name it may be another."""
+    door = open_door()
+    done(door.events(EVENT, EVENT, idempotency_key=key))
+    door.close()
+    for journal in tmp_path.glob("duplicates.*"):
+        journal.unlink()
+    again = open_door()
+    done(again.events(EVENT, EVENT, idempotency_key=key))
+    ids = [[e.event_id for e in record.events.events] for record in again.records()]
+    assert (ids[0] == ids[1]) is same
+    assert len(set(ids[0])) == 2
+
+
 def test_a_log_that_cannot_be_read_is_recovered_as_far_as_it_can(
     open_door: OpenDoor, tmp_path: Path
 ) -> None:

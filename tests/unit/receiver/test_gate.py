@@ -267,7 +267,7 @@ def test_millions_of_tiny_fields_are_not_parsed(
 
 
 @pytest.mark.parametrize("excess", [0, 1])
-@pytest.mark.parametrize("name", ["span", "resource"])
+@pytest.mark.parametrize("name", ["span", "resource", "scope"])
 def test_the_size_of_a_part_is_bounded(name: str, excess: int) -> None:
     """A single one with millions of attributes would be a table's row of gigabytes."""
     ids = message(1, TRACE_ID) + message(2, SPAN_ID)
@@ -276,6 +276,9 @@ def test_the_size_of_a_part_is_bounded(name: str, excess: int) -> None:
     if name == "span":
         assert len(ids + padding) == gate.MAX_PART_BYTES + excess
         body = message(1, message(2, message(2, ids + padding)))
+    elif name == "scope":
+        scope = message(1, bytes(gate.MAX_PART_BYTES - 5 + excess))
+        body = message(1, message(2, message(1, scope) + message(2, ids)))
     else:
         resource = message(1, bytes(gate.MAX_PART_BYTES - 5 + excess))
         body = message(1, message(1, resource) + message(2, message(2, ids)))
