@@ -130,6 +130,7 @@ class Service:
                 settings.grpc,
                 settings.max_request_bytes,
                 tls.grpc_credentials() if tls else None,
+                self._faults,
             )
             try:
                 # Last: keys that are made are shown only once, by whoever gets this object.
@@ -156,7 +157,7 @@ class Service:
                 *event_routes(admission, settings.max_request_bytes),
             ],
             cors_origins=settings.cors_origins,
-            faults=lambda: [*self._log.faults(), *self._loader.faults()],
+            faults=self._faults,
             telemetry=telemetry,
         )
         self._http = uvicorn.Server(
@@ -177,6 +178,10 @@ class Service:
         self._http_thread = threading.Thread(
             target=self._http.run, kwargs={"sockets": self._http_sockets}, name="http"
         )
+
+    def _faults(self) -> list[str]:
+        """Return what keeps the running service from taking requests, in words."""
+        return [*self._log.faults(), *self._loader.faults()]
 
     def start(self) -> None:
         """Accept and answer requests from now on."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, NoReturn
 
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc
-from grpc_health.v1.health_pb2 import HealthCheckResponse
+from google.protobuf.message import DecodeError
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from otel_apinalytics.addresses import resolve
 from otel_apinalytics.errors import (
@@ -33,6 +33,7 @@ _logger = logging.getLogger(__name__)
 
 _COLLECTOR = "opentelemetry.proto.collector"
 SERVICE = f"{_COLLECTOR}.trace.v1.TraceService"
+_HEALTH = "grpc.health.v1.Health"
 # An SDK that sends all three signals to one endpoint would report errors for ever.
 _DISCARDED = {
     f"{_COLLECTOR}.metrics.v1.MetricsService": "metrics",
@@ -64,6 +65,7 @@ class GrpcServer:
         address: `host:port`; port 0 picks a free one.
         max_request_bytes: Largest message that is accepted, decompressed.
         credentials: Certificate and key to serve TLS with; None serves clear text.
+        faults: Returns what keeps a service that runs from taking requests, in words.
 
     Raises:
         ConfigError: The port cannot be bound.
@@ -75,29 +77,30 @@ class GrpcServer:
         address: str,
         max_request_bytes: int,
         credentials: grpc.ServerCredentials | None = None,
+        faults: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._admission = admission
         self._server = grpc.server(
             ThreadPoolExecutor(_HANDLER_THREADS, thread_name_prefix="grpc"),
             options=[*_OPTIONS, ("grpc.max_receive_message_length", max_request_bytes)],
         )
-        services = {SERVICE: self._export} | {
-            name: functools.partial(self._discard, signal) for name, signal in _DISCARDED.items()
+        methods = {(SERVICE, "Export"): self._export, (_HEALTH, "Check"): self._check_health}
+        methods |= {
+            (name, "Export"): functools.partial(self._discard, signal)
+            for name, signal in _DISCARDED.items()
         }
         self._server.add_generic_rpc_handlers(
             [
+                # To a client it is unary. Here a handler is called before the message is there: who
+                # has no key is sent away and cannot hold a thread.
                 grpc.method_handlers_generic_handler(
-                    # To a client it is unary. Here a handler is called before the message is
-                    # there: who has no key is sent away and cannot hold a thread.
-                    name,
-                    {"Export": grpc.stream_unary_rpc_method_handler(method)},
+                    service, {name: grpc.stream_unary_rpc_method_handler(method)}
                 )
-                for name, method in services.items()
+                for (service, name), method in methods.items()
             ]
         )
-        self._health = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self._say(HealthCheckResponse.NOT_SERVING)
+        self._faults = faults
+        self._is_serving = False
         self.port = 0
         for found in resolve(address):
             host = f"[{found.host}]" if ":" in found.host else found.host
@@ -118,17 +121,12 @@ class GrpcServer:
     def start(self) -> None:
         """Start to accept calls."""
         self._server.start()
-        self._say(HealthCheckResponse.SERVING)
+        self._is_serving = True
 
     def close(self, grace_s: float = 5.0) -> None:
         """Stop accepting, let running calls end within `grace_s` seconds. Idempotent."""
-        self._health.enter_graceful_shutdown()
+        self._is_serving = False
         self._server.stop(grace_s).wait()
-
-    def _say(self, state: int) -> None:
-        """Tell whoever asks the health service, of the server and of the one that matters."""
-        for name in (health.OVERALL_HEALTH, SERVICE):
-            self._health.set(name, state)
 
     def _export(self, messages: Iterator[bytes], context: Any) -> bytes:
         return self._answer(context, lambda key: self._take(key, _message_of(messages)))
@@ -142,6 +140,21 @@ class GrpcServer:
             return b""
 
         return self._answer(context, drop)
+
+    def _check_health(self, messages: Iterator[bytes], context: Any) -> bytes:
+        """Say whether requests are taken now (gRPC Health Checking Protocol).
+
+        There is no Watch, as the protocol allows: each watcher would hold a thread.
+        """
+        try:
+            name = HealthCheckRequest.FromString(_message_of(messages)).service
+        except (DecodeError, InvalidRequestError):
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message is no HealthCheckRequest")
+        if name not in ("", SERVICE):
+            context.abort(grpc.StatusCode.NOT_FOUND, f"there is no service {name!r}")
+        is_serving = self._is_serving and not self._faults()
+        state = HealthCheckResponse.SERVING if is_serving else HealthCheckResponse.NOT_SERVING
+        return bytes(HealthCheckResponse(status=state).SerializeToString())
 
     def _take(self, key: Key, body: bytes) -> bytes:
         admitted = self._admission.admit_spans(key, body, TRANSPORT)
