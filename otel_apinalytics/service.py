@@ -147,7 +147,6 @@ class Service:
             engine=self.engine,
             keys=keys,
             query_timeout_s=settings.query_timeout_s,
-            is_ready=self._ready.is_set,
             last_refusal=lambda application: _as_json(admission.last_refusal(application)),
             exporter_settings=exporter_settings(
                 self.grpc_address, self.first_keys.application, "<write key>", self.tls_files
@@ -180,7 +179,9 @@ class Service:
         )
 
     def _faults(self) -> list[str]:
-        """Return what keeps the running service from taking requests, in words."""
+        """Return what keeps requests from being taken, in words."""
+        if not self._ready.is_set():
+            return ["the service is starting or stopping"]
         return [*self._log.faults(), *self._loader.faults()]
 
     def start(self) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
@@ -33,25 +33,23 @@ class AppParts:
         engine: The store.
         keys: The known keys.
         query_timeout_s: Longest time that a query may run.
-        is_ready: Whether the service was started and is not stopping.
         last_refusal: For an application, the latest request that was not let in, as JSON, or None.
         exporter_settings: Variables that point an OpenTelemetry SDK here, without the key.
         ingest_routes: Routes that take data.
         cors_origins: Origins whose pages may send and ask; none by default.
-        faults: What keeps a service that runs from taking requests, in words.
+        faults: Returns what keeps requests from being taken, in words; nothing if they are.
         telemetry: The service's metrics.
     """
 
     engine: Engine
     keys: KeyRing
     query_timeout_s: float
-    is_ready: Callable[[], bool]
     last_refusal: Callable[[str], dict[str, Any] | None]
     exporter_settings: str
     ingest_routes: Sequence[BaseRoute]
-    cors_origins: Sequence[str] = ()
-    faults: Callable[[], Sequence[str]] = tuple
-    telemetry: Telemetry = field(default_factory=Telemetry)
+    cors_origins: Sequence[str]
+    faults: Callable[[], Sequence[str]]
+    telemetry: Telemetry
 
 
 def create_app(parts: AppParts) -> FastAPI:
@@ -73,14 +71,10 @@ def create_app(parts: AppParts) -> FastAPI:
         )
     # First: the routes of the hot path are matched in order.
     app.router.routes[:0] = parts.ingest_routes
-    app.include_router(routes_health.router(lambda: _faults(parts)))
+    app.include_router(routes_health.router(parts.faults))
     app.include_router(routes_metrics.router(parts.telemetry))
     app.include_router(
         routes_query.router(parts.engine, parts.keys, parts.query_timeout_s, parts.last_refusal)
     )
     app.include_router(routes_page.router(parts.exporter_settings))
     return app
-
-
-def _faults(parts: AppParts) -> Sequence[str]:
-    return parts.faults() if parts.is_ready() else ("the service is starting or stopping",)

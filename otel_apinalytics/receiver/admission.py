@@ -37,9 +37,6 @@ from otel_apinalytics.store.keys import Key, KeyRing, Scope
 from otel_apinalytics.telemetry import Telemetry
 from otel_apinalytics.wire.log_pb2 import LogHeader
 
-# How long a transport waits for a request to be durable: longer than any sync that will still
-# succeed, shorter than a client's patience in most SDKs.
-DURABLE_TIMEOUT_S = 9.0
 _REFUSALS_KEPT = 20
 
 
@@ -161,7 +158,8 @@ class Admission:
         digest = self._duplicates.digest(key.application, (idempotency_key or "").encode(), body)
         name = digest if idempotency_key is not None else None
         events = encode_valid_events(body, name) if partial else encode_events(body, name)
-        may_repeat = idempotency_key is not None or events.have_ids
+        if name is None and not events.have_ids:
+            digest = b""
         counts, total = gate.Counts(events.count), events.count + len(events.refused)
         if total == 0:
             return Admitted(None, counts)
@@ -169,7 +167,7 @@ class Admission:
         def header(count: int, *, is_request: bool) -> LogHeader:
             made = new_header(key.application, key.key_id, transport, count)
             # After a kill, a record with the digest says that the request was kept.
-            made.digest = digest if is_request and may_repeat else b""
+            made.digest = digest if is_request else b""
             return made
 
         def append() -> Future[None]:
@@ -183,11 +181,11 @@ class Admission:
             )
             if events.refused:
                 # If the events are not kept, neither are the others counted: both come again.
-                durable.add_done_callback(lambda done: self._append_after(done, refused))
+                _when_kept(durable, lambda: self._append_count(refused))
             return durable
 
         whole = header(total, is_request=True)
-        durable = self._append_once(whole, "events", append) if may_repeat else append()
+        durable = self._append_once(whole, "events", append) if digest else append()
         refused = {outcomes.INVALID_EVENT: len(events.refused)}
         self._count_when_durable(durable, transport, "events", total, refused)
         return Admitted(durable, counts, events.refused)
@@ -199,7 +197,7 @@ class Admission:
         digest = header.digest
         first = self._duplicates.claim(digest)
         if first is not None:
-            first.add_done_callback(lambda done: self._record_duplicate(done, header, kind))
+            _when_kept(first, lambda: self._record_duplicate(header, kind))
             return first
         try:
             durable = append()
@@ -219,30 +217,25 @@ class Admission:
     ) -> None:
         """Count a request once it is on disk; what fails is counted as refused."""
 
-        def count(done: Future[None]) -> None:
-            if done.cancelled() or done.exception() is not None:
-                return
+        def count() -> None:
             self.telemetry.received(transport, kind, items)
             for reason, number in invalid.items():
                 if number:
                     self.telemetry.invalid(transport, reason, number)
 
-        durable.add_done_callback(count)
+        _when_kept(durable, count)
 
-    def _record_duplicate(self, first: Future[None], header: LogHeader, kind: str) -> None:
-        if first.cancelled() or first.exception() is not None:
-            return
+    def _record_duplicate(self, header: LogHeader, kind: str) -> None:
         self.telemetry.duplicate(header.transport, kind, header.received_count)
-        self._append_after(first, duplicate_record(header))
+        self._append_count(duplicate_record(header))
 
-    def _append_after(self, first: Future[None], record: bytes) -> None:
-        """Append what counts something, once a request is kept.
+    def _append_count(self, record: bytes) -> None:
+        """Append a record that only counts something.
 
-        One record says what was received and what became of it: both are counted, or neither.
+        It says what was received and what became of it: both are counted, or neither.
         """
-        if not first.cancelled() and first.exception() is None:
-            with contextlib.suppress(RetryableError):
-                self._log.append(record)
+        with contextlib.suppress(RetryableError):
+            self._log.append(record)
 
     def refused(self, transport: str, error: ApinalyticsError, application: str | None) -> None:
         """Count a refusal, and remember it for whoever wonders why there is no data."""
@@ -257,6 +250,16 @@ class Admission:
             return next(
                 (r for r in reversed(self._refusals) if r.application in (None, application)), None
             )
+
+
+def _when_kept(durable: Future[None], then: Callable[[], None]) -> None:
+    """Call `then` once a request is on disk; never, if it is not kept."""
+
+    def settled(done: Future[None]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            then()
+
+    durable.add_done_callback(settled)
 
 
 def _invalid_ids(counts: gate.Counts) -> Mapping[str, int]:

@@ -11,7 +11,6 @@ import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, NoReturn
 
 import grpc
@@ -26,7 +25,8 @@ from otel_apinalytics.errors import (
     RetryableError,
 )
 from otel_apinalytics.receiver import otlp_answers
-from otel_apinalytics.receiver.admission import DURABLE_TIMEOUT_S, Admission
+from otel_apinalytics.receiver.admission import Admission
+from otel_apinalytics.receiver.waiting import wait_durable
 from otel_apinalytics.store.keys import Key, read_credentials
 
 _logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class GrpcServer:
         address: `host:port`; port 0 picks a free one.
         max_request_bytes: Largest message that is accepted, decompressed.
         credentials: Certificate and key to serve TLS with; None serves clear text.
-        faults: Returns what keeps a service that runs from taking requests, in words.
+        faults: Returns what keeps requests from being taken, in words; nothing if they are.
 
     Raises:
         ConfigError: The port cannot be bound.
@@ -100,7 +100,6 @@ class GrpcServer:
             ]
         )
         self._faults = faults
-        self._is_serving = False
         self.port = 0
         for found in resolve(address):
             host = f"[{found.host}]" if ":" in found.host else found.host
@@ -121,11 +120,9 @@ class GrpcServer:
     def start(self) -> None:
         """Start to accept calls."""
         self._server.start()
-        self._is_serving = True
 
     def close(self, grace_s: float = 5.0) -> None:
         """Stop accepting, let running calls end within `grace_s` seconds. Idempotent."""
-        self._is_serving = False
         self._server.stop(grace_s).wait()
 
     def _export(self, messages: Iterator[bytes], context: Any) -> bytes:
@@ -152,19 +149,13 @@ class GrpcServer:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message is no HealthCheckRequest")
         if name not in ("", SERVICE):
             context.abort(grpc.StatusCode.NOT_FOUND, f"there is no service {name!r}")
-        is_serving = self._is_serving and not self._faults()
-        state = HealthCheckResponse.SERVING if is_serving else HealthCheckResponse.NOT_SERVING
+        faults = self._faults()
+        state = HealthCheckResponse.NOT_SERVING if faults else HealthCheckResponse.SERVING
         return bytes(HealthCheckResponse(status=state).SerializeToString())
 
     def _take(self, key: Key, body: bytes) -> bytes:
         admitted = self._admission.admit_spans(key, body, TRANSPORT)
-        if admitted.durable is not None:
-            try:
-                admitted.durable.result(DURABLE_TIMEOUT_S)
-            except FutureTimeoutError:
-                # Kept only if it is being written at this moment.
-                admitted.durable.cancel()
-                raise RetryableError("the request log is too slow now") from None
+        wait_durable(admitted)
         return otlp_answers.success(admitted.counts).SerializeToString()
 
     def _answer(self, context: Any, take: Callable[[Key], bytes]) -> bytes:

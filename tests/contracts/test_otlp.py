@@ -33,6 +33,7 @@ from otel_apinalytics.receiver.records import varint
 from tests.contracts import test_otlp_grpc as over_grpc
 from tests.contracts import test_otlp_http as over_http
 from tests.support.clients import Client
+from tests.support.door import count
 from tests.support.otlp import CALL, key_values, make_request, make_span
 from tests.support.waiting import wait_for
 
@@ -106,12 +107,6 @@ def call_of(consumer: str, **changes: Any) -> Span:
 def new_consumer() -> str:
     """Return a consumer that nobody else has."""
     return f"c-{uuid.uuid4()}"
-
-
-def count(client: Client, consumer: str) -> int:
-    """Return how many inbound events a consumer has."""
-    groups = client.groups({"include": f"consumer_id:{consumer}", "group": "consumer_id"})
-    return int(groups.get(consumer, [[0, 0]])[0][1])
 
 
 def wait_for_count(client: Client, consumer: str, number: int) -> None:

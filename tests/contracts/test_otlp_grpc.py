@@ -23,6 +23,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from otel_apinalytics.receiver.grpc_server import SERVICE
 from otel_apinalytics.receiver.log import RequestLog
 from tests.support.clients import APPLICATION, READ_KEY, WRITE_KEY, Client
+from tests.support.door import consumer_request, count, large_request
 from tests.support.otlp import CALL, make_request, make_span
 from tests.support.service_process import service_process
 from tests.support.waiting import wait_for
@@ -79,23 +80,6 @@ def refusal(client: Client, body: bytes, method: str = EXPORT, **options: Any) -
 def trailers(error: Any) -> Mapping[str, Any]:
     """Return the trailers of an error."""
     return dict(error.trailing_metadata() or ())
-
-
-def consumer_request() -> tuple[str, bytes]:
-    """Return a request with one call, and the consumer by whom it is found."""
-    consumer = f"c-{uuid.uuid4()}"
-    return consumer, make_request(make_span({**CALL, "enduser.id": consumer}))
-
-
-def large_request(size: int) -> bytes:
-    """Return a valid request of a bit more than this size."""
-    return make_request(make_span({**CALL, "padding": "x" * size}))
-
-
-def count(client: Client, consumer: str) -> int:
-    """Return how many events a consumer has."""
-    groups = client.groups({"include": f"consumer_id:{consumer}", "group": "consumer_id"})
-    return int(groups.get(consumer, [[0, 0]])[0][1])
 
 
 # ---- what is taken ----

@@ -29,6 +29,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from otel_apinalytics.receiver.log import RequestLog
 from tests.support.clients import APPLICATION, READ_KEY, WRITE_HEADERS, WRITE_KEY, Client
+from tests.support.door import consumer_request, count, large_request
 from tests.support.otlp import CALL, make_request, make_span
 from tests.support.service_process import service_process
 from tests.support.waiting import wait_for
@@ -171,23 +172,6 @@ def in_json(request: bytes) -> bytes:
 def encoded(request: bytes, media_type: str) -> bytes:
     """Return a request in either encoding."""
     return in_json(request) if media_type == JSON else request
-
-
-def consumer_request() -> tuple[str, bytes]:
-    """Return a request with one call, and the consumer by whom it is found."""
-    consumer = f"c-{uuid.uuid4()}"
-    return consumer, make_request(make_span({**CALL, "enduser.id": consumer}))
-
-
-def large_request(size: int) -> bytes:
-    """Return a valid request of a bit more than this size."""
-    return make_request(make_span({**CALL, "padding": "x" * size}))
-
-
-def count(client: Client, consumer: str) -> int:
-    """Return how many events a consumer has."""
-    groups = client.groups({"include": f"consumer_id:{consumer}", "group": "consumer_id"})
-    return int(groups.get(consumer, [[0, 0]])[0][1])
 
 
 def is_stored(client: Client, consumer: str) -> bool:
