@@ -217,8 +217,8 @@ VIRTUAL_FIELDS: tuple[Field, ...] = (
     _text("status_class", "Class of the status: `1xx` to `5xx`.", "", in_event=False),
     _flag("is_edge", "Whether no other event here is its parent: a call from outside.", "",
           in_event=False),
-    _text("hour_of_day", "Hour of event time, `0` to `23`, UTC.", "", in_event=False),
-    _text("weekday", "Day of event time, `1` (Monday) to `7`, UTC.", "", in_event=False),
+    _text("hour_of_day", "Hour of event time, `0` to `23`, in `tz`.", "", in_event=False),
+    _text("weekday", "Day of event time, `1` (Monday) to `7`, in `tz`.", "", in_event=False),
 )  # fmt: skip
 
 BY_NAME: dict[str, Field] = {field.name: field for field in (*FIELDS, *VIRTUAL_FIELDS)}

@@ -3,6 +3,7 @@
 
     ApinalyticsError
     ├── ConfigError           a setting, path, port or database that the service cannot start with
+    ├── BackupError           a backup that could not be made, or cannot be restored
     ├── AuthenticationError   no key, or one that is not known
     ├── PermissionDeniedError a known key that may not do this
     ├── InvalidRequestError   a request that can never succeed as it stands
@@ -24,8 +25,21 @@ class ConfigError(ApinalyticsError):
     """The service cannot start as it is configured."""
 
 
+class BackupError(ApinalyticsError):
+    """A backup could not be made, or cannot be restored as it is."""
+
+
 class AuthenticationError(ApinalyticsError):
-    """The request carries no key, or one that is not known."""
+    """The request carries no key, or one that is not known.
+
+    Args:
+        message: Why, in one sentence.
+        application: The application that it names, if that one is known. Not for the sender.
+    """
+
+    def __init__(self, message: str, application: str | None = None) -> None:
+        super().__init__(message)
+        self.application = application
 
 
 class PermissionDeniedError(ApinalyticsError):
@@ -34,11 +48,13 @@ class PermissionDeniedError(ApinalyticsError):
     Args:
         message: Why, in one sentence.
         application: The key's application.
+        key_id: The key.
     """
 
-    def __init__(self, message: str, application: str) -> None:
+    def __init__(self, message: str, application: str, key_id: str) -> None:
         super().__init__(message)
         self.application = application
+        self.key_id = key_id
 
 
 class InvalidRequestError(ApinalyticsError):

@@ -3,24 +3,26 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import functools
 import logging
 import os
+import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import uvicorn
 
 from otel_apinalytics.addresses import is_loopback, resolve
 from otel_apinalytics.api.app import AppParts, create_app
+from otel_apinalytics.data_directory import lock_data_directory
 from otel_apinalytics.errors import ConfigError
 from otel_apinalytics.query.ledger_totals import LedgerTotals
-from otel_apinalytics.receiver.admission import Admission, Refusal
+from otel_apinalytics.receiver.admission import Admission
 from otel_apinalytics.receiver.duplicates import Duplicates
 from otel_apinalytics.receiver.grpc_server import GrpcServer
 from otel_apinalytics.receiver.http_routes import event_routes
@@ -28,15 +30,22 @@ from otel_apinalytics.receiver.loader import Loader
 from otel_apinalytics.receiver.log import Limits, RequestLog, find_segments, open_log_directory
 from otel_apinalytics.receiver.otlp_http import otlp_routes
 from otel_apinalytics.receiver.recovery import digests_of
+from otel_apinalytics.receiver.refusals import Refusal, Refusals
 from otel_apinalytics.receiver.sealing import (
     duplicates_key_of,
     hash_key_of,
     read_or_create_master_key,
 )
+from otel_apinalytics.receiver.trial import remove_trials
 from otel_apinalytics.settings import Settings
+from otel_apinalytics.store.backup import Backups, SecretKey
+from otel_apinalytics.store.backup_manifest import check_secret_key
+from otel_apinalytics.store.checked_parts import CheckedParts
 from otel_apinalytics.store.engine import Engine, EngineError
+from otel_apinalytics.store.janitor import Janitor
 from otel_apinalytics.store.keys import KeyRing, Scope
 from otel_apinalytics.store.live_loads import LiveLoads
+from otel_apinalytics.store.retention import Policy
 from otel_apinalytics.store.schema import migrate
 from otel_apinalytics.telemetry import Telemetry
 from otel_apinalytics.tls import TlsFiles, open_tls
@@ -44,6 +53,8 @@ from otel_apinalytics.tls import TlsFiles, open_tls
 _logger = logging.getLogger(__name__)
 
 _HTTP_GRACE_S = 5
+# For a backup, until what was acknowledged is loaded.
+_FLUSH_TIMEOUT_S = 30.0
 _BACKLOG = 1024
 
 
@@ -82,8 +93,9 @@ class Service:
         data_dir = settings.data_dir.absolute()
         secret_file = (settings.secret_key_file or data_dir / "secret.key").absolute()
         try:
-            self._lock_file = _lock_data_directory(data_dir)
+            self._lock_file = lock_data_directory(data_dir)
             log_directory = data_dir / "log"
+            check_secret_key(data_dir, secret_file)
             try:
                 master_key = read_or_create_master_key(secret_file)
                 self._identity = open_log_directory(log_directory, master_key)
@@ -96,12 +108,16 @@ class Service:
                 lambda: (reread() if reread else settings).mapping,
             )
             os.chdir(data_dir)
+            # What the engine keeps of schemas; a full disk may have cut it.
+            shutil.rmtree("__cache__", ignore_errors=True)
+            remove_trials(data_dir)
             self.engine = Engine(store_dsn)
             try:
                 migrate(self.engine)
                 keys = KeyRing(self.engine)
-            except EngineError as error:
+            except (EngineError, OSError) as error:
                 raise ConfigError(f"cannot prepare the store: {error}") from error
+            self._parts = CheckedParts(self.engine, telemetry)
             # What an earlier process acknowledged and did not load.
             self._earlier = find_segments(log_directory)
             self._loader = Loader(
@@ -112,19 +128,36 @@ class Service:
                 log_directory,
                 lambda *done: self._log.released(*done),
                 telemetry,
+                self._parts,
             )
-            oldest = min((s.path.stat().st_mtime for s in self._earlier), default=time.time())
+            oldest = min((s.opened_at for s in self._earlier), default=time.time())
             try:
-                self._ledger = LedgerTotals(self.engine, lambda: self._loader.loaded_until, oldest)
+                self._ledger = LedgerTotals(self.engine, lambda: self._log.settled_until(), oldest)
             except EngineError as error:
                 raise ConfigError(f"cannot read the store: {error}") from error
             telemetry.watch_ledger(self._ledger.read)
-            limits = Limits(settings.log_segment_bytes, settings.log_pending_bytes)
-            self._log = RequestLog(
-                log_directory, self._identity, self._loader.submit, limits, telemetry
+            self._janitor = Janitor(self.engine, Policy(settings), telemetry, mend=self._mend_parts)
+            if settings.log_pending_bytes < settings.max_request_bytes:
+                _logger.warning(
+                    "max_request_bytes, %d, is more than may wait, log_pending_bytes, %d: such "
+                    "requests are always refused",
+                    settings.max_request_bytes,
+                    settings.log_pending_bytes,
+                )
+            limits = Limits(
+                settings.log_segment_bytes, settings.log_pending_bytes, settings.min_free_bytes
             )
+            self._log = RequestLog(
+                log_directory,
+                self._identity,
+                self._loader.submit,
+                limits,
+                telemetry,
+                self.engine.directory,
+            )
+            self._refusals = Refusals(self._log, telemetry)
             self._duplicates = Duplicates(log_directory, duplicates_key_of(master_key))
-            admission = Admission(keys, self._log, self._duplicates, telemetry)
+            admission = Admission(keys, self._log, self._duplicates, self._refusals, telemetry)
             self._grpc = GrpcServer(
                 admission,
                 settings.grpc,
@@ -135,7 +168,9 @@ class Service:
             try:
                 # Last: keys that are made are shown only once, by whoever gets this object.
                 self.first_keys = keys.ensure_application(settings.application_id, _given(settings))
-            except EngineError as error:
+                # They are shown only once: they must be there after a power cut, too.
+                self.engine.sync()
+            except (EngineError, OSError) as error:
                 raise ConfigError(f"cannot write to the store: {error}") from error
         except BaseException:
             _close_all(self._http_sockets)
@@ -147,7 +182,8 @@ class Service:
             engine=self.engine,
             keys=keys,
             query_timeout_s=settings.query_timeout_s,
-            last_refusal=lambda application: _as_json(admission.last_refusal(application)),
+            settled_until=self._log.settled_until,
+            last_refusal=lambda application: _as_json(self._refusals.last(application)),
             exporter_settings=exporter_settings(
                 self.grpc_address, self.first_keys.application, "<write key>", self.tls_files
             ),
@@ -158,6 +194,11 @@ class Service:
             cors_origins=settings.cors_origins,
             faults=self._faults,
             telemetry=telemetry,
+            backup=Backups(
+                self.engine,
+                SecretKey(master_key, secret_file.resolve().is_relative_to(data_dir.resolve())),
+                self._at_rest,
+            ).begin,
         )
         self._http = uvicorn.Server(
             uvicorn.Config(
@@ -178,18 +219,43 @@ class Service:
             target=self._http.run, kwargs={"sockets": self._http_sockets}, name="http"
         )
 
+    @contextlib.contextmanager
+    def _at_rest(self) -> Iterator[None]:
+        """Give a time in which what was acknowledged before is loaded, and nothing is being loaded.
+
+        Raises:
+            RetryableError: The store is behind.
+        """
+        self._log.flush(_FLUSH_TIMEOUT_S)
+        with self._loader.paused(_FLUSH_TIMEOUT_S):
+            yield
+
+    def _mend_parts(self) -> None:
+        """Check what the engine wrote by itself, by merges above all."""
+        damaged = self._parts.damaged_tables()
+        if damaged:
+            with self._loader.paused(_FLUSH_TIMEOUT_S):
+                self._parts.take_out(damaged)
+
     def _faults(self) -> list[str]:
         """Return what keeps requests from being taken, in words."""
         if not self._ready.is_set():
             return ["the service is starting or stopping"]
-        return [*self._log.faults(), *self._loader.faults()]
+        return [
+            *self._log.faults(),
+            *self._loader.faults(),
+            *self._refusals.faults(),
+            *self._janitor.faults(),
+        ]
 
     def start(self) -> None:
         """Accept and answer requests from now on."""
         # Before the loader deletes them.
         self._duplicates.remember(digests_of(self._earlier, self._identity))
         self._loader.start()
-        self._log.start(sum(segment.size for segment in self._earlier))
+        self._log.start(self._earlier)
+        self._refusals.start()
+        self._janitor.start()
         for segment in self._earlier:
             self._loader.submit(segment)
         self._grpc.start()
@@ -208,6 +274,8 @@ class Service:
         if self._http_thread.is_alive():
             self._http_thread.join()
         _close_all(self._http_sockets)
+        self._janitor.close()
+        self._refusals.close()
         self._log.close()
         self._duplicates.close()
         self._loader.close()
@@ -297,25 +365,3 @@ def _bind(address: str) -> list[socket.socket]:
 def _close_all(sockets: Iterable[socket.socket]) -> None:
     for item in sockets:
         item.close()
-
-
-def _lock_data_directory(directory: Path) -> IO[str]:
-    """Take the data directory for this process alone; closing the file gives it up."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = (directory / "lock").open("a+")
-    except OSError as error:
-        raise ConfigError(f"cannot use the data directory {directory}: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.seek(0)
-        owner = lock.read().strip() or "unknown"
-        lock.close()
-        raise ConfigError(
-            f"the data directory {directory} is in use by another process (pid {owner})"
-        ) from error
-    lock.truncate(0)
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
-    return lock

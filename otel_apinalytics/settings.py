@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -23,6 +24,8 @@ from pydantic_settings import (
 from otel_apinalytics.errors import ConfigError
 
 PREFIX = "APINALYTICS_"
+# A hundred years.
+_MAX_DAYS = 36_500
 # As browsers write it (RFC 6454, section 6.1): scheme, host, and port if it is not the usual one.
 _ORIGIN = r"^(\*|https?://[^/?#*\s]+)$"
 
@@ -36,6 +39,18 @@ class MappingSetting(BaseModel):
     target: str = Field(alias="to")
     treatment: str = Field("plain", alias="as")
     application: str | None = None
+
+
+class RetentionSetting(BaseModel):
+    """What is kept of one application, where it differs, as the settings file writes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    application: str
+    events_days: int | None = Field(None, ge=1, le=_MAX_DAYS)
+    rejected_days: int | None = Field(None, ge=1, le=_MAX_DAYS)
+    rejected_rows: int | None = Field(None, ge=1)
+    ledger_days: int | None = Field(None, ge=1, le=_MAX_DAYS)
 
 
 class Settings(BaseSettings):
@@ -79,6 +94,24 @@ class Settings(BaseSettings):
     log_pending_bytes: int = Field(
         512 << 20, ge=1 << 20, description="What may wait to be loaded; beyond it, refuse."
     )
+    min_free_bytes: int = Field(
+        1 << 30, ge=0, description="Free disk space to leave to the store; below it, refuse."
+    )
+    retention_events_days: int = Field(
+        90, ge=1, le=_MAX_DAYS, description="Days for which events are kept."
+    )
+    retention_rejected_days: int = Field(
+        14, ge=1, le=_MAX_DAYS, description="Days for which dead letters are kept."
+    )
+    retention_rejected_rows: int = Field(
+        100_000, ge=1, description="Dead letters that are kept of an application, the newest ones."
+    )
+    retention_ledger_days: int = Field(
+        400, ge=1, le=_MAX_DAYS, description="Days for which the ledger is kept."
+    )
+    retention: tuple[RetentionSetting, ...] = Field(
+        (), description="What is kept of single applications, where it differs."
+    )
     query_timeout_s: float = Field(
         30.0, gt=0, le=3600, description="Longest time that a query may run."
     )
@@ -88,6 +121,14 @@ class Settings(BaseSettings):
     mapping: tuple[MappingSetting, ...] = Field(
         (), description="Your attributes and headers → event fields."
     )
+
+    @field_validator("retention")
+    @classmethod
+    def _once_each(cls, entries: tuple[RetentionSetting, ...]) -> tuple[RetentionSetting, ...]:
+        names = Counter(entry.application for entry in entries)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise ValueError(f"there is more than one entry for application {twice[0]!r}")
+        return entries
 
     @property
     def store_dsn(self) -> str:

@@ -46,6 +46,8 @@ _INVALID = (
     ("http", "invalid_event"),
 )
 _SIGNALS = ("metrics", "logs")
+_TABLES = ("events", "rejected", "ledger_records")
+_TASKS = ("merges", "retention", "dead_letters", "sync")
 # The first that fits; anything else is our trouble or our limit.
 _REASONS: tuple[tuple[type[ApinalyticsError], str], ...] = (
     (AuthenticationError, "unauthenticated"),
@@ -59,6 +61,11 @@ _COMMIT_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,
 _LOAD_BUCKETS_S = (0.05, 0.1, 0.15, 0.25, 0.5, 0.75, 1, 2.5, 5, 10, 30)
 # Fine around the second within which what was acknowledged is to be visible.
 _LAG_BUCKETS_S = (0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800, 7200)
+
+
+def reason_of(error: ApinalyticsError) -> str:
+    """Return what kind of refusal an error is, in one word."""
+    return next(reason for kind, reason in _REASONS if isinstance(error, kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,17 +165,48 @@ class Telemetry:
         )
         self.rejected_records = counter(
             "load_rejected_records_total",
-            "Requests that the store could not read; they are dead letters.",
+            "Requests that the store could not take; they are dead letters.",
         )
         self.segments_set_aside = counter(
             "segments_set_aside_total",
-            "Segments kept in log/set-aside: damaged, not readable, or with rejected records.",
+            "Segments that were not loaded, or not whole: damaged, gone, or with rejected records.",
+        )
+        self.damaged_parts = counter(
+            "damaged_parts_total",
+            "Tables of which the disk lost a part; it was taken out, and loaded again.",
         )
         #: Seconds.
         self.visible_after_seconds = histogram(
             "visible_after_seconds",
             "Time from the receipt of a segment's first request until the segment was loaded.",
             buckets=_LAG_BUCKETS_S,
+        )
+        #: Days of applications, by `table`.
+        self.deleted_days = counter(
+            "deleted_days_total",
+            "Days of applications that were deleted because they were too old.",
+            ("table",),
+        )
+        #: Rows, by `table`.
+        self.deleted_rows = counter(
+            "deleted_rows_total",
+            "Rows that were deleted because they were too old or too many.",
+            ("table",),
+        )
+        self.forced_merges = counter(
+            "forced_merges_total",
+            "Days of events that were merged so that copies of an event become one.",
+        )
+        #: Unix seconds.
+        self.unique_until = gauge(
+            "unique_until_timestamp_seconds",
+            "Unix time: of events received before it and stored, there are no copies among them.",
+        )
+        #: By `task`.
+        self.janitor_failures = counter(
+            "janitor_failures_total",
+            "Merges, deletions or syncs that failed; they are tried again.",
+            ("task",),
         )
         self._ledger = _LedgerCollector()
         self.registry.register(self._ledger)
@@ -198,8 +236,7 @@ class Telemetry:
 
     def refused(self, transport: str, error: ApinalyticsError) -> None:
         """Count a request that was not let in, by the class of its error."""
-        reason = next(reason for kind, reason in _REASONS if isinstance(error, kind))
-        self._refused_requests.labels(transport, reason).inc()
+        self._refused_requests.labels(transport, reason_of(error)).inc()
 
     def failed(self, transport: str) -> None:
         """Count a request that ended in an internal error."""
@@ -237,6 +274,11 @@ class Telemetry:
                 counter.labels(*way)
         for invalid in _INVALID:
             self._invalid_items.labels(*invalid)
+        for table in _TABLES:
+            self.deleted_days.labels(table)
+            self.deleted_rows.labels(table)
+        for task in _TASKS:
+            self.janitor_failures.labels(task)
         for transport in _TRANSPORTS:
             self._failed_requests.labels(transport)
             self._requests_in_flight.labels(transport)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 
 from otel_apinalytics import __version__
-from otel_apinalytics.api import routes_health, routes_metrics, routes_page, routes_query
+from otel_apinalytics.api import (
+    routes_backup,
+    routes_health,
+    routes_ledger,
+    routes_metrics,
+    routes_page,
+    routes_query,
+)
 from otel_apinalytics.api.error_answers import install_error_answers
 from otel_apinalytics.store.engine import Engine
 from otel_apinalytics.store.keys import KeyRing
@@ -33,23 +40,28 @@ class AppParts:
         engine: The store.
         keys: The known keys.
         query_timeout_s: Longest time that a query may run.
+        settled_until: Returns the time, Unix seconds, such that all that was received before is
+            loaded.
         last_refusal: For an application, the latest request that was not let in, as JSON, or None.
         exporter_settings: Variables that point an OpenTelemetry SDK here, without the key.
         ingest_routes: Routes that take data.
         cors_origins: Origins whose pages may send and ask; none by default.
         faults: Returns what keeps requests from being taken, in words; nothing if they are.
         telemetry: The service's metrics.
+        backup: Begins a backup, and returns it in blocks.
     """
 
     engine: Engine
     keys: KeyRing
     query_timeout_s: float
+    settled_until: Callable[[], float]
     last_refusal: Callable[[str], dict[str, Any] | None]
     exporter_settings: str
     ingest_routes: Sequence[BaseRoute]
     cors_origins: Sequence[str]
     faults: Callable[[], Sequence[str]]
     telemetry: Telemetry
+    backup: Callable[[], Generator[bytes, None, None]]
 
 
 def create_app(parts: AppParts) -> FastAPI:
@@ -76,5 +88,9 @@ def create_app(parts: AppParts) -> FastAPI:
     app.include_router(
         routes_query.router(parts.engine, parts.keys, parts.query_timeout_s, parts.last_refusal)
     )
+    app.include_router(
+        routes_ledger.router(parts.engine, parts.keys, parts.query_timeout_s, parts.settled_until)
+    )
+    app.include_router(routes_backup.router(parts.keys, parts.backup))
     app.include_router(routes_page.router(parts.exporter_settings))
     return app

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from otel_apinalytics.api.auth import read_key
+from otel_apinalytics.api.auth import request_key
 from otel_apinalytics.api.streaming import BlocksResponse
 from otel_apinalytics.catalogue import DIMENSIONS, FIELDS, MEASURES, VIRTUAL_FIELDS, Field
 from otel_apinalytics.query.parameters import (
@@ -22,7 +22,7 @@ from otel_apinalytics.query.raw_events import run_raw_events
 from otel_apinalytics.query.status import run_status
 from otel_apinalytics.query.timeseries import run_timeseries
 from otel_apinalytics.store.engine import Engine
-from otel_apinalytics.store.keys import Key, KeyRing
+from otel_apinalytics.store.keys import Key, KeyRing, Scope
 
 NDJSON = "application/x-ndjson"
 
@@ -41,7 +41,7 @@ def router(
 ) -> APIRouter:
     """Return the routes under `/1/` that need a read key."""
     routes = APIRouter(prefix="/1", tags=["query"])
-    ReadKey = Annotated[Key, Depends(read_key(keys))]
+    ReadKey = Annotated[Key, Depends(request_key(keys, Scope.READ))]
 
     # The query string is parsed as a whole, for unknown parameters are errors; what is declared
     # here is for the documentation.

@@ -12,6 +12,8 @@ DUPLICATE = "duplicate"
 STORED = "stored"
 FILTERED = "filtered"
 REJECTED = "rejected"
+# Of requests, not of spans and events: it is beside the equation.
+REFUSED = "refused"
 
 # Filtered: not an API call, or not one of its own.
 PLACEHOLDER = "placeholder"
@@ -25,8 +27,12 @@ INVALID_TRACE_ID = "invalid_trace_id"
 INVALID_SPAN_ID = "invalid_span_id"
 TIME_OUT_OF_RANGE = "time_out_of_range"
 UNDECODABLE = "undecodable"
+# It decodes, and the store cannot take it: it wants too much memory, or ended the process.
+UNLOADABLE = "unloadable"
 INVALID_EVENT = "invalid_event"
-REJECT_REASONS = (INVALID_TRACE_ID, INVALID_SPAN_ID, TIME_OUT_OF_RANGE, UNDECODABLE, INVALID_EVENT)
+REJECT_REASONS = (
+    INVALID_TRACE_ID, INVALID_SPAN_ID, TIME_OUT_OF_RANGE, UNDECODABLE, UNLOADABLE, INVALID_EVENT,
+)  # fmt: skip
 
 
 def outcome_of(reason: str) -> str:

@@ -24,6 +24,8 @@ NORMALIZED_COLUMNS = (
 RECORD_COLUMNS = "application, key_id, transport, record_id, received_ns, hash_key"
 # Event time may lie a day ahead of receive time: clocks differ.
 _LATEST_US = "toInt64(intDiv(received_ns, 1000)) + 86400000000"
+# Of rows with the same key the one of newer rules stays, then the one that arrived later.
+VERSION = f"bitOr(bitShiftLeft(toUInt64({rules.RULES_VERSION}), 51), intDiv(received_ns, 1000))"
 
 # Named columns of a SELECT.
 Columns = dict[str, str]
@@ -55,7 +57,7 @@ def normalized_select(fields: Columns, checks: Checks, source: str) -> str:
         **fields,
         "outcome": _pick([outcomes.STORED, *map(outcomes.outcome_of, reasons)]),
         "reason": _pick(["", *reasons]),
-        "version": f"bitOr(bitShiftLeft(toUInt64({rules.RULES_VERSION}), 51), {received_us})",
+        "version": VERSION,
     }
     projection = ", ".join(f"{columns[name]} AS {name}" for name in NORMALIZED_COLUMNS)
     return f"SELECT {projection} FROM ({layer({'failed_check': failed}, source)})"
@@ -71,9 +73,9 @@ def filtered_select(reason: str, source: str) -> str:
         "received_at": time("intDiv(received_ns, 1000)"),
         "outcome": sql_text(outcomes.outcome_of(reason)),
         "reason": sql_text(reason),
+        "version": VERSION,
     }
     types = {field.name: field.column for field in FIELDS} | {"locality": "UInt32"}
-    types["version"] = "UInt64"
     projection = ", ".join(
         columns.get(name) or f"defaultValueOfTypeName({sql_text(types[name])})"
         for name in NORMALIZED_COLUMNS

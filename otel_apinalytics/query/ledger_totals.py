@@ -124,12 +124,16 @@ class LedgerTotals:
         self._reading = LedgerReading(grown, is_store_up=True)
 
     def _rows(self) -> _Rows:
-        """Return (minute in Unix seconds, outcome, reason, items) of what is not settled."""
+        """Return (minute in Unix seconds, outcome, reason, items) of what is not settled.
+
+        Refusals count requests, not spans and events: the door's own counter shows them.
+        """
         return self._engine.query(
-            "SELECT toUnixTimestamp(minute), outcome, reason, sum(spans) FROM ledger FINAL "
-            "WHERE minute >= toDateTime(%(open_from)s, 'UTC') GROUP BY minute, outcome, reason "
+            "SELECT toUnixTimestamp(minute), outcome, reason, sum(items) FROM ledger "
+            "WHERE minute >= toDateTime(%(open_from)s, 'UTC') AND outcome != %(refused)s "
+            "GROUP BY minute, outcome, reason "
             f"SETTINGS max_execution_time = {_TIMEOUT_S}",
-            {"open_from": self._open_from},
+            {"open_from": self._open_from, "refused": outcomes.REFUSED},
         ).rows
 
 

@@ -88,9 +88,9 @@ def parse_timeseries(start: str, end: str, parameters: Sequence[tuple[str, str]]
     Raises:
         InvalidRequestError: A parameter is unknown, given twice, or its value is not allowed.
     """
-    single, include = _split(parameters, _PARAMETERS)
-    start_us, end_us = _range(start, end)
-    granularity_s = _granularity(single.get("granularity", ""))
+    single, include = split_parameters(parameters, _PARAMETERS)
+    start_us, end_us = parse_range(start, end)
+    granularity_s = parse_granularity(single.get("granularity", ""))
     if granularity_s and (end_us - start_us) // (granularity_s * 1_000_000) > MAX_POINTS:
         raise InvalidRequestError(
             f"more than {MAX_POINTS} points in each group: "
@@ -124,7 +124,7 @@ def parse_raw_events(
     Raises:
         InvalidRequestError: A parameter is unknown, given twice, or its value is not allowed.
     """
-    single, _ = _split(parameters, _RAW_PARAMETERS)
+    single, _ = split_parameters(parameters, _RAW_PARAMETERS)
     form = single.get("format", "")
     if form and form not in RAW_FORMATS:
         raise InvalidRequestError(
@@ -133,7 +133,7 @@ def parse_raw_events(
             value=form,
             allowed=", ".join(RAW_FORMATS),
         )
-    return _range(start, end)
+    return parse_range(start, end)
 
 
 def field_names(fields: Sequence[str]) -> str:
@@ -141,9 +141,14 @@ def field_names(fields: Sequence[str]) -> str:
     return ", ".join(f"{name}.NAME" if is_map(BY_NAME[name]) else name for name in fields)
 
 
-def _split(
+def split_parameters(
     parameters: Sequence[tuple[str, str]], known: Sequence[str]
 ) -> tuple[Mapping[str, str], list[str]]:
+    """Return the parameters that are given once, by name, and those named `include`.
+
+    Raises:
+        InvalidRequestError: One is not known, or given twice.
+    """
     single: dict[str, str] = {}
     include = []
     for name, value in parameters:
@@ -168,8 +173,13 @@ def _split(
     return single, include
 
 
-def _range(start: str, end: str) -> tuple[int, int]:
-    start_us, end_us = _time("start", start), _time("end", end)
+def parse_range(start: str, end: str) -> tuple[int, int]:
+    """Return start and end of a range in Unix microseconds.
+
+    Raises:
+        InvalidRequestError: One is not a time, or the range is empty.
+    """
+    start_us, end_us = parse_time("start", start), parse_time("end", end)
     if end_us <= start_us:
         raise InvalidRequestError(
             "the range is empty: end must be after start",
@@ -180,7 +190,12 @@ def _range(start: str, end: str) -> tuple[int, int]:
     return start_us, end_us
 
 
-def _time(parameter: str, text: str) -> int:
+def parse_time(parameter: str, text: str) -> int:
+    """Return a time in Unix microseconds.
+
+    Raises:
+        InvalidRequestError: It is not one.
+    """
     if not _SECONDS.fullmatch(text) or Decimal(text) > MAX_SECONDS:
         raise InvalidRequestError(
             f"{parameter} is not a time",
@@ -191,18 +206,31 @@ def _time(parameter: str, text: str) -> int:
     return int(Decimal(text) * 1_000_000)
 
 
-def _granularity(text: str) -> int | None:
+def parse_granularity(text: str, step_s: int = 1) -> int | None:
+    """Return the width of a bucket in seconds; None if there is no text.
+
+    Args:
+        text: A number of seconds, or a word for one.
+        step_s: Only its multiples are allowed.
+
+    Raises:
+        InvalidRequestError: It is no such width.
+    """
+    words = {word: width_s for word, width_s in GRANULARITIES.items() if width_s % step_s == 0}
     if not text:
         return None
-    if text in GRANULARITIES:
-        return GRANULARITIES[text]
-    if text.isascii() and text.isdigit() and len(text) <= 10 and int(text) > 0:
-        return int(text)
+    if text in words:
+        return words[text]
+    if text.isascii() and text.isdigit() and len(text) <= 10:
+        width_s = int(text)
+        if width_s > 0 and width_s % step_s == 0:
+            return width_s
+    seconds = "a positive number of seconds" if step_s == 1 else f"a multiple of {step_s} seconds"
     raise InvalidRequestError(
         "granularity is not a width",
         parameter="granularity",
         value=text,
-        allowed="a positive number of seconds, or " + ", ".join(GRANULARITIES),
+        allowed=f"{seconds}, or {', '.join(words)}",
     )
 
 

@@ -17,7 +17,8 @@ class Status:
 
     Args:
         last_received: Minute in which something arrived last, UTC; None for nothing.
-        outcomes: Outcome → reason → spans and events.
+        outcomes: Outcome → reason → spans and events; of `refused`, requests, which are beside the
+            equation.
     """
 
     last_received: datetime | None
@@ -32,7 +33,7 @@ def run_status(engine: Engine, application: str, timeout_s: float) -> Status:
     """
     try:
         rows = engine.query(
-            "SELECT outcome, reason, sum(spans), max(minute) FROM ledger FINAL "
+            "SELECT outcome, reason, sum(items), max(minute) FROM ledger "
             "WHERE application = %(application)s AND minute > now() - INTERVAL 1 DAY "
             f"GROUP BY outcome, reason SETTINGS max_execution_time = {timeout_s}",
             {"application": application},
@@ -40,6 +41,6 @@ def run_status(engine: Engine, application: str, timeout_s: float) -> Status:
     except EngineError as error:
         raise RetryableError("the store is not available now") from error
     outcomes: dict[str, dict[str, int]] = {}
-    for outcome, reason, spans, _ in rows:
-        outcomes.setdefault(str(outcome), {})[str(reason)] = int(spans)
+    for outcome, reason, items, _ in rows:
+        outcomes.setdefault(str(outcome), {})[str(reason)] = int(items)
     return Status(max((row[3] for row in rows), default=None), outcomes)

@@ -88,8 +88,8 @@ def run_timeseries(
     range_us = question.end_us - question.start_us
     return Answer(
         groups=groups,
-        start=_seconds(question.start_us),
-        end=_seconds(question.end_us),
+        start=seconds_of(question.start_us),
+        end=seconds_of(question.end_us),
         granularity_ms=(
             question.granularity_s * 1000 if question.granularity_s else range_us // 1000
         ),
@@ -140,7 +140,16 @@ def _bucket(granularity_s: int | None, start_us: int) -> str:
     if granularity_s is None:
         return f"toInt64({start_us // 1_000_000})"
     # The stored hour is several times faster to group by than the time itself.
-    time = "hour" if granularity_s % _HOUR_S == 0 else "timestamp"
+    return bucket_start("hour" if granularity_s % _HOUR_S == 0 else "timestamp", granularity_s)
+
+
+def bucket_start(time: str, granularity_s: int) -> str:
+    """Return the start of the bucket that a time is in, Unix seconds; weeks begin on a Monday.
+
+    Args:
+        time: A column with a time.
+        granularity_s: Width of a bucket in seconds.
+    """
     offset_s = _MONDAY_OFFSET_S if granularity_s == _WEEK_S else 0
     seconds = f"(toInt64(toUnixTimestamp({time})) + {offset_s})"
     return f"intDiv({seconds}, {granularity_s}) * {granularity_s} - {offset_s}"
@@ -169,6 +178,7 @@ def _refuse_infinite(value: float) -> None:
         )
 
 
-def _seconds(microseconds: int) -> float:
+def seconds_of(microseconds: int) -> float:
+    """Return Unix microseconds as seconds; whole ones as an integer."""
     whole, rest = divmod(microseconds, 1_000_000)
     return microseconds / 1_000_000 if rest else whole

@@ -7,12 +7,10 @@ Transports only translate: a request into these calls, and errors into their sta
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from types import MappingProxyType
 
 from otel_apinalytics.errors import (
     ApinalyticsError,
@@ -33,28 +31,10 @@ from otel_apinalytics.receiver.records import (
     rejected_at_the_door,
     spans_record,
 )
+from otel_apinalytics.receiver.refusals import Refusals
 from otel_apinalytics.store.keys import Key, KeyRing, Scope
 from otel_apinalytics.telemetry import Telemetry
 from otel_apinalytics.wire.log_pb2 import LogHeader
-
-_REFUSALS_KEPT = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A request that was not let in.
-
-    Args:
-        at: When, in UTC.
-        transport: `grpc` or `http`.
-        reason: Why, as the client was told.
-        application: Whose request, or None where no known key came with it.
-    """
-
-    at: datetime
-    transport: str
-    reason: str
-    application: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,35 +60,47 @@ class Admission:
         keys: The known keys.
         log: Where requests are written.
         duplicates: Knows what was received before.
+        refusals: Where requests are counted that are not let in.
         telemetry: Where requests are counted.
     """
 
     def __init__(
-        self, keys: KeyRing, log: RequestLog, duplicates: Duplicates, telemetry: Telemetry
+        self,
+        keys: KeyRing,
+        log: RequestLog,
+        duplicates: Duplicates,
+        refusals: Refusals,
+        telemetry: Telemetry,
     ) -> None:
         #: Where transports count what only they see.
         self.telemetry = telemetry
         self._keys = keys
         self._log = log
         self._duplicates = duplicates
-        self._lock = threading.Lock()
-        self._refusals: deque[Refusal] = deque(maxlen=_REFUSALS_KEPT)
+        self._refusals = refusals
 
     def authenticate(self, application: str | None, secret: str | None, transport: str) -> Key:
-        """Return the write key that a request came with.
+        """Return the write key that a request came with, before anything of it is read.
 
         Raises:
             AuthenticationError: There is none, or it is unknown.
             PermissionDeniedError: It is no write key.
+            RetryableError: Nothing can be taken now.
         """
         try:
-            return self._keys.authenticate(application, secret, Scope.WRITE)
+            key = self._keys.authenticate(application, secret, Scope.WRITE)
         except AuthenticationError as error:
-            self.refused(transport, error, None)
+            self._refusals.add(transport, error, error.application)
             raise
         except PermissionDeniedError as error:
-            self.refused(transport, error, error.application)
+            self._refusals.add(transport, error, error.application, error.key_id)
             raise
+        try:
+            self._log.check_room()
+        except RetryableError as error:
+            self.refused(transport, error, key)
+            raise
+        return key
 
     def admit_spans(self, key: Key, body: bytes, transport: str) -> Admitted:
         """Take an OTLP trace request in protobuf.
@@ -124,11 +116,13 @@ class Admission:
             key.application, key.key_id, transport, counts.spans, counts.batch_rules
         )
         header.digest = self._duplicates.digest(key.application, body)
-        durable = self._append_once(
-            header, "spans", lambda: self._log.append(spans_record(header, body))
-        )
-        self._count_when_durable(durable, transport, "spans", counts.spans, _invalid_ids(counts))
-        return Admitted(durable, counts)
+
+        def append() -> Future[None]:
+            durable = self._log.append(spans_record(header, body))
+            _when_kept(durable, lambda: self._count(header, "spans", _invalid_ids(counts)))
+            return durable
+
+        return Admitted(self._append_once(header, "spans", append), counts)
 
     def admit_events(
         self,
@@ -170,24 +164,26 @@ class Admission:
             made.digest = digest if is_request else b""
             return made
 
+        def append_refused() -> Future[None]:
+            made = header(len(events.refused), is_request=not events.count)
+            durable = self._log.append(rejected_at_the_door(made, outcomes.INVALID_EVENT))
+            invalid = {outcomes.INVALID_EVENT: made.received_count}
+            _when_kept(durable, lambda: self._count(made, "events", invalid))
+            return durable
+
         def append() -> Future[None]:
-            refused = rejected_at_the_door(
-                header(len(events.refused), is_request=not events.count), outcomes.INVALID_EVENT
-            )
             if not events.count:
-                return self._log.append(refused)
-            durable = self._log.append(
-                events_record(header(events.count, is_request=True), events.batch)
-            )
+                return append_refused()
+            made = header(events.count, is_request=True)
+            durable = self._log.append(events_record(made, events.batch))
+            _when_kept(durable, lambda: self._count(made, "events"))
             if events.refused:
                 # If the events are not kept, neither are the others counted: both come again.
-                _when_kept(durable, lambda: self._append_count(refused))
+                _when_kept(durable, lambda: _if_possible(append_refused))
             return durable
 
         whole = header(total, is_request=True)
         durable = self._append_once(whole, "events", append) if digest else append()
-        refused = {outcomes.INVALID_EVENT: len(events.refused)}
-        self._count_when_durable(durable, transport, "events", total, refused)
         return Admitted(durable, counts, events.refused)
 
     def _append_once(
@@ -197,7 +193,7 @@ class Admission:
         digest = header.digest
         first = self._duplicates.claim(digest)
         if first is not None:
-            _when_kept(first, lambda: self._record_duplicate(header, kind))
+            _when_kept(first, lambda: _if_possible(lambda: self._append_duplicate(header, kind)))
             return first
         try:
             durable = append()
@@ -207,49 +203,29 @@ class Admission:
         self._duplicates.settle(digest, durable)
         return durable
 
-    def _count_when_durable(
-        self,
-        durable: Future[None],
-        transport: str,
-        kind: str,
-        items: int,
-        invalid: Mapping[str, int],
+    def _count(
+        self, header: LogHeader, kind: str, invalid: Mapping[str, int] = MappingProxyType({})
     ) -> None:
-        """Count a request once it is on disk; what fails is counted as refused."""
+        """Count what a record that is on disk counts, so that the metrics agree with the ledger."""
+        self.telemetry.received(header.transport, kind, header.received_count)
+        for reason, number in invalid.items():
+            if number:
+                self.telemetry.invalid(header.transport, reason, number)
+
+    def _append_duplicate(self, header: LogHeader, kind: str) -> Future[None]:
+        """Append a record that says what was received once more, and that it is a duplicate."""
 
         def count() -> None:
-            self.telemetry.received(transport, kind, items)
-            for reason, number in invalid.items():
-                if number:
-                    self.telemetry.invalid(transport, reason, number)
+            self._count(header, kind)
+            self.telemetry.duplicate(header.transport, kind, header.received_count)
 
+        durable = self._log.append(duplicate_record(header))
         _when_kept(durable, count)
+        return durable
 
-    def _record_duplicate(self, header: LogHeader, kind: str) -> None:
-        self.telemetry.duplicate(header.transport, kind, header.received_count)
-        self._append_count(duplicate_record(header))
-
-    def _append_count(self, record: bytes) -> None:
-        """Append a record that only counts something.
-
-        It says what was received and what became of it: both are counted, or neither.
-        """
-        with contextlib.suppress(RetryableError):
-            self._log.append(record)
-
-    def refused(self, transport: str, error: ApinalyticsError, application: str | None) -> None:
-        """Count a refusal, and remember it for whoever wonders why there is no data."""
-        self.telemetry.refused(transport, error)
-        refusal = Refusal(datetime.now(timezone.utc), transport, str(error), application)
-        with self._lock:
-            self._refusals.append(refusal)
-
-    def last_refusal(self, application: str) -> Refusal | None:
-        """Return the latest refusal that is this application's, or may be, since the start."""
-        with self._lock:
-            return next(
-                (r for r in reversed(self._refusals) if r.application in (None, application)), None
-            )
+    def refused(self, transport: str, error: ApinalyticsError, key: Key) -> None:
+        """Count a request that came with a good key and was not let in."""
+        self._refusals.add(transport, error, key.application, key.key_id)
 
 
 def _when_kept(durable: Future[None], then: Callable[[], None]) -> None:
@@ -260,6 +236,15 @@ def _when_kept(durable: Future[None], then: Callable[[], None]) -> None:
             then()
 
     durable.add_done_callback(settled)
+
+
+def _if_possible(append: Callable[[], Future[None]]) -> None:
+    """Append a record that only counts something.
+
+    It says what was received and what became of it: both are counted, or neither.
+    """
+    with contextlib.suppress(RetryableError):
+        append()
 
 
 def _invalid_ids(counts: gate.Counts) -> Mapping[str, int]:

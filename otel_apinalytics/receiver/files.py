@@ -42,6 +42,16 @@ def create_file(path: Path, content: bytes) -> None:
     sync_directory(path.parent)
 
 
+def free_bytes(directory: Path) -> int:
+    """Return how much may be written where the directory is.
+
+    Raises:
+        OSError: It cannot be found out.
+    """
+    found = os.statvfs(directory)
+    return found.f_bavail * found.f_frsize
+
+
 def sync_directory(directory: Path) -> None:
     """Make the directory's entries durable.
 

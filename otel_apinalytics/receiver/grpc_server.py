@@ -177,7 +177,7 @@ class GrpcServer:
             problem = RetryableError("internal error")
         if key is not None:
             # Without one, it is remembered already.
-            self._admission.refused(TRANSPORT, problem, key.application)
+            self._admission.refused(TRANSPORT, problem, key)
         return _abort(context, problem)
 
 

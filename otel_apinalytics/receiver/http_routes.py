@@ -53,7 +53,7 @@ def event_routes(admission: Admission, max_request_bytes: int) -> list[Route]:
             admitted = await run_in_threadpool(admit)
             await durable(admitted)
         except (InvalidRequestError, RetryableError) as error:
-            admission.refused(TRANSPORT, error, key.application)
+            admission.refused(TRANSPORT, error, key)
             raise
         except Exception:
             admission.telemetry.failed(TRANSPORT)

@@ -9,53 +9,42 @@ loaded from it is on disk.
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import errno
 import functools
 import logging
-import os
+import math
 import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from otel_apinalytics.normalize.outcomes import UNDECODABLE
-from otel_apinalytics.receiver.log import SET_ASIDE, SealedSegment
+from otel_apinalytics.errors import RetryableError
+from otel_apinalytics.receiver.attempts import Attempts, loads_lost, note_lost_load
+from otel_apinalytics.receiver.checkpoints import Checkpoints
+from otel_apinalytics.receiver.loading import Loading
+from otel_apinalytics.receiver.log import SealedSegment
 from otel_apinalytics.receiver.messages import Messages
-from otel_apinalytics.receiver.records import header_of, rejected_record
+from otel_apinalytics.receiver.records import header_of
 from otel_apinalytics.receiver.sealing import SealError
-from otel_apinalytics.receiver.segment import (
-    Content,
-    LogIdentity,
-    destroy_segment,
-    read_segment,
-)
+from otel_apinalytics.receiver.segment import Content, LogIdentity, read_segment
+from otel_apinalytics.store.checked_parts import CheckedParts
 from otel_apinalytics.store.engine import Engine, EngineError
 from otel_apinalytics.store.loads import Loads
 from otel_apinalytics.telemetry import Telemetry
 
 _logger = logging.getLogger(__name__)
 
-# A segment during whose load the process died this often is set aside, so that the service starts.
-_MAX_ATTEMPTS = 5
+# Supervisors wait half a minute for a stop.
+_DRAIN_S = 15.0
 _MIN_BACKOFF_S = 0.25
 _MAX_BACKOFF_S = 10.0
-_CHECKPOINT_INTERVAL_S = 1.0
+# A disk that cannot read one segment may be able to read the next.
+_READS = 5
+_READ_FAULTS = (errno.EIO, errno.EUCLEAN)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    segment: SealedSegment
-    keep: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Result:
-    rejected: int
-    load_s: float
 
 
 class Loader:
@@ -67,8 +56,9 @@ class Loader:
         hash_key: Returns the hash key of an application.
         identity: Opens the segments.
         directory: Where the log lives.
-        on_released: Called with a segment's size and its load's seconds once it left the queue.
+        on_released: Called with a segment and its load's seconds once it left the queue.
         telemetry: Where loads are counted and measured.
+        parts: Checks what the engine wrote; None where nothing can be checked.
     """
 
     def __init__(
@@ -78,46 +68,39 @@ class Loader:
         hash_key: Callable[[str], bytes],
         identity: LogIdentity,
         directory: Path,
-        on_released: Callable[[int, float], None],
+        on_released: Callable[[SealedSegment, float], None],
         telemetry: Telemetry | None = None,
+        parts: CheckedParts | None = None,
     ) -> None:
         self._engine = engine
+        self._parts = parts
         self._loads = loads
         self._hash_key = functools.cache(hash_key)
         self._identity = identity
-        self._directory = directory
         self._on_released = on_released
         self._telemetry = telemetry or Telemetry()
-        self._loaded_until = 0.0
         self._queue: queue.SimpleQueue[SealedSegment | None] = queue.SimpleQueue()
-        self._loaded: queue.SimpleQueue[_Loaded | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
+        self._ends_at = math.inf
+        self._loading = threading.Lock()
         self._boot_id = _boot_id()
-        self._threads = [
-            threading.Thread(target=self._run, name="loader", daemon=True),
-            threading.Thread(target=self._run_checkpoints, name="checkpoints", daemon=True),
-        ]
+        self._checkpoints = Checkpoints(engine, directory, self._telemetry, self._load_again)
+        # Numbers of segments that left the queue before.
+        self._released: set[int] = set()
+        # Number → how often the disk lost the load of a segment.
+        self._lost: Counter[int] = Counter()
+        self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
 
     def start(self) -> None:
         """Start loading."""
-        for thread in self._threads:
-            thread.start()
-
-    @property
-    def loaded_until(self) -> float:
-        """Receipt of the first record of the latest load, Unix seconds; 0 before there is one.
-
-        Loads are in order: what was received before is loaded, but for requests that took long from
-        their time stamp to their place in the log.
-        """
-        return self._loaded_until
+        self._thread.start()
+        self._checkpoints.thread.start()
 
     def faults(self) -> list[str]:
         """Return what keeps a started loader from loading, in words; not the store's faults."""
+        threads = (self._thread, self._checkpoints.thread)
         return [
-            f"the thread {thread.name} has ended"
-            for thread in self._threads
-            if not thread.is_alive()
+            f"the thread {thread.name} has ended" for thread in threads if not thread.is_alive()
         ]
 
     def submit(self, segment: SealedSegment) -> None:
@@ -125,173 +108,156 @@ class Loader:
         self._telemetry.pending_segments.inc()
         self._queue.put(segment)
 
+    @contextlib.contextmanager
+    def paused(self, timeout_s: float) -> Iterator[None]:
+        """Give a time in which nothing is loaded: of each segment all is in the store, or nothing.
+
+        Raises:
+            RetryableError: A load has not succeeded within so many seconds.
+        """
+        if not self._loading.acquire(timeout=timeout_s):
+            raise RetryableError("the store does not take what is loaded now")
+        try:
+            yield
+        finally:
+            self._loading.release()
+
     def close(self) -> None:
         """Load what is queued, make it durable, and stop. Safe before `start`.
 
-        A store that cannot be reached does not hold this up: the log keeps what is left.
+        Neither much that waits nor a store that cannot be reached hold this up for long: the log
+        keeps what is left.
         """
+        self._ends_at = time.monotonic() + _DRAIN_S
         self._stopping.set()
         self._queue.put(None)
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join()
-
-    # ---- loading ----
+        if self._thread.is_alive():
+            self._thread.join()
+        self._checkpoints.close()
 
     def _run(self) -> None:
         while (segment := self._queue.get()) is not None:
-            try:
-                load_s = self._load_segment(segment)
-            except Exception:
-                self._telemetry.load_failures.inc()
-                # Ours to mend; until then the segment stays, and the next ones are loaded.
-                _logger.exception("%s could not be loaded", segment.path)
+            if time.monotonic() > self._ends_at:
                 continue
-            if load_s is not None:
-                self._telemetry.pending_segments.dec()
-                self._on_released(segment.size, load_s)
-        self._loaded.put(None)
+            with self._loading:
+                load_s = self._take(segment)
+            if load_s is None:
+                continue
+            if segment.sequence in self._released:
+                self._released.remove(segment.sequence)
+                continue
+            self._telemetry.pending_segments.dec()
+            self._on_released(segment, load_s)
 
-    def _load_segment(self, segment: SealedSegment) -> float | None:
-        """Load a segment; return the load's seconds, or None if it stays for the next start."""
-        marks = _Attempts(segment.path)
-        if marks.count() >= _MAX_ATTEMPTS:
-            _logger.error("%s ended the process %d times", segment.path, marks.count())
-            self._set_aside(segment)
-            return 0.0
+    def _load_again(self, segments: Sequence[SealedSegment]) -> None:
+        for segment in segments:
+            self._note_lost(segment)
+            self._released.add(segment.sequence)
+            self._queue.put(segment)
+
+    def _take(self, segment: SealedSegment) -> float | None:
+        """Load a segment, as often as it takes.
+
+        Returns:
+            Seconds of the load that succeeded, 0 where there was nothing to load; None if the
+            segment stays for the next start.
+        """
+        backoff_s = _MIN_BACKOFF_S
+        failed_reads = 0
+        while True:
+            try:
+                return self._load_segment(segment)
+            except (EngineError, MemoryError) as error:
+                _logger.warning("%s cannot be loaded now, will try again: %s", segment.path, error)
+            except OSError as error:
+                # Of files that are too many, and the like, the next try knows more.
+                failed_reads += error.errno in _READ_FAULTS
+                _logger.warning("%s cannot be read now: %s", segment.path, error)
+            except Exception:
+                # Ours to mend. It is kept, and those behind it are loaded.
+                _logger.exception("%s cannot be loaded", segment.path)
+                failed_reads = _READS
+            if failed_reads == _READS:
+                self._set_aside(segment)
+                return 0.0
+            self._telemetry.load_failures.inc()
+            if self._stopping.wait(backoff_s):
+                return None
+            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
+
+    def _load_segment(self, segment: SealedSegment) -> float:
+        """Load a segment; return the load's seconds.
+
+        Raises:
+            EngineError: The store cannot take it now.
+            MemoryError: There is no memory for it now.
+            OSError: It cannot be read now.
+        """
         with contextlib.closing(Messages(self._hash_key)) as messages:
             try:
                 content = read_segment(segment.path, segment.sequence, self._identity, messages.add)
-            except (OSError, SealError) as error:
+            except (FileNotFoundError, SealError) as error:
                 _logger.error("%s cannot be read: %s", segment.path, error)
                 self._set_aside(segment)
                 return 0.0
             is_damaged = _report_damage(segment, content)
-            marks.add()
-            result = self._load_patiently(messages, self._token(segment, content))
-            marks.clear()
-            if result is None:
-                return None
-            self._observe(messages, result)
-        # What could not be loaded is kept as it came.
-        self._loaded.put(_Loaded(segment, keep=is_damaged or result.rejected > 0))
-        return result.load_s
+            attempts = Attempts(segment.path)
+            loading = Loading(
+                self._engine,
+                self._loads(),
+                attempts,
+                self._token(segment, content),
+                self._stopping.wait,
+            )
+            started = time.monotonic()
+            rejected = loading.load(messages)
+            load_s = time.monotonic() - started
+            attempts.clear()
+            self._check_parts(segment)
+            self._observe(messages, rejected, load_s)
+        self._checkpoints.loaded(segment, keep=is_damaged or rejected > 0)
+        return load_s
 
-    def _observe(self, messages: Messages, result: _Result) -> None:
-        self._telemetry.load_seconds.observe(result.load_s)
-        self._telemetry.rejected_records.inc(result.rejected)
+    def _check_parts(self, segment: SealedSegment) -> None:
+        """Check what was loaded.
+
+        Raises:
+            EngineError: The disk lost some of it; it has to be loaded again.
+        """
+        damaged = self._parts.damaged_tables() if self._parts else None
+        if self._parts and damaged:
+            self._note_lost(segment)
+            self._parts.take_out(damaged)
+            raise EngineError("the disk lost what was loaded", None)
+
+    def _note_lost(self, segment: SealedSegment) -> None:
+        # Known here, whether the disk takes the note for the next process or not.
+        known = max(self._lost[segment.sequence], loads_lost(segment.path))
+        self._lost[segment.sequence] = known + 1
+        note_lost_load(segment.path)
+
+    def _observe(self, messages: Messages, rejected: int, load_s: float) -> None:
+        self._telemetry.load_seconds.observe(load_s)
+        self._telemetry.rejected_records.inc(rejected)
         if len(messages):
             received_s = header_of(messages.record(0)).received_ns / 1e9
-            self._loaded_until = received_s
             # A clock that was set back makes no negative time.
             self._telemetry.visible_after_seconds.observe(max(0.0, time.time() - received_s))
 
-    def _token(self, segment: SealedSegment, content: Content) -> str:
-        # After a reboot the engine may have lost a part and still know its token.
-        return f"{self._identity.log_id}/{segment.sequence}/{content.digest}/{self._boot_id}"
-
-    def _load_patiently(self, messages: Messages, token: str) -> _Result | None:
-        """Load messages, as often as it takes; return None if the loader stops before."""
-        backoff_s = _MIN_BACKOFF_S
-        while True:
-            started = time.monotonic()
-            try:
-                rejected = self._load_or_split(messages, token)
-            except EngineError as error:
-                _logger.warning("the store is not available, will try again: %s", error)
-                self._telemetry.load_failures.inc()
-                if self._stopping.wait(backoff_s):
-                    return None
-                backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
-            else:
-                return _Result(rejected, time.monotonic() - started)
-
-    def _load_or_split(self, messages: Messages, token: str) -> int:
-        """Load messages; where it is they that fail, find the ones at fault by halving.
-
-        Returns:
-            How many were rejected.
-
-        Raises:
-            EngineError: The store's fault, not the messages': everything may be tried again.
-        """
-        if not len(messages):
-            return 0
-        try:
-            self._load(messages, token)
-        except EngineError as error:
-            # What wants too much memory or time at once may do in halves.
-            if not (error.is_of_data or error.is_limit):
-                raise
-            refusal = error
-        else:
-            return 0
-        if len(messages) == 1:
-            _logger.error("a record cannot be loaded, it is rejected: %s", refusal)
-            self._load_rejected(messages.record(0), token)
-            return 1
-        middle = len(messages) // 2
-        rejected = 0
-        for half, first, end in ((0, 0, middle), (1, middle, len(messages))):
-            with contextlib.closing(messages.part(first, end)) as part:
-                rejected += self._load_or_split(part, f"{token}/{half}")
-        return rejected
-
-    def _load_rejected(self, record: bytes, token: str) -> None:
-        with contextlib.closing(Messages(self._hash_key)) as messages:
-            messages.add(rejected_record(record, UNDECODABLE))
-            self._load(messages, f"{token}/rejected")
-
-    def _load(self, messages: Messages, token: str) -> None:
-        statements = self._loads().for_payloads(messages.payloads, messages.batch_rules)
-        for number, statement in enumerate(statements):
-            self._engine.load(statement, messages.path, f"{token}/{number}")
-
     def _set_aside(self, segment: SealedSegment) -> None:
-        target = self._directory / SET_ASIDE
-        target.mkdir(mode=0o700, exist_ok=True)
-        os.replace(segment.path, target / segment.path.name)
-        self._telemetry.segments_set_aside.inc()
-        _Attempts(segment.path).clear()
-
-    # ---- checkpoints ----
-
-    def _run_checkpoints(self) -> None:
-        ended = False
-        while not ended:
-            # Blocks while nothing was loaded: an idle service does nothing.
-            batch = [self._loaded.get()]
-            self._stopping.wait(_CHECKPOINT_INTERVAL_S)
-            while not self._loaded.empty():
-                batch.append(self._loaded.get())
-            ended = None in batch
-            loaded = [item for item in batch if item is not None]
-            while loaded and not self._checkpoint(loaded) and not ended:
-                # The segments stay until a sync succeeds; the disk has a fault, or is gone.
-                self._stopping.wait(_MAX_BACKOFF_S)
-
-    def _checkpoint(self, loaded: Sequence[_Loaded]) -> bool:
-        """Make loads durable and delete their segments; return whether that succeeded."""
         try:
-            self._sync_and_delete(loaded)
+            self._checkpoints.set_aside(segment)
         except OSError as error:
-            _logger.error("what was loaded cannot be made durable now: %s", error)
-            return False
-        return True
+            # The next start finds it again, if it is there.
+            _logger.error("%s cannot be set aside: %s", segment.path, error)
+            self._telemetry.segments_set_aside.inc()
 
-    def _sync_and_delete(self, loaded: Sequence[_Loaded]) -> None:
-        """Make the loads durable, then delete their segments.
-
-        The engine syncs no load by itself, so that the whole file system is synced.
-        """
-        directory = self._engine.directory
-        if directory is not None:
-            _sync_file_system(directory)
-        for item in loaded:
-            if item.keep and item.segment.path.exists():
-                self._set_aside(item.segment)
-            elif item.segment.path.exists():
-                destroy_segment(item.segment.path)
+    def _token(self, segment: SealedSegment, content: Content) -> str:
+        # After a reboot, or where the disk lost it, the engine may still know a part's token.
+        return (
+            f"{self._identity.log_id}/{segment.sequence}/{content.digest}/{self._boot_id}/"
+            f"{self._lost[segment.sequence] or loads_lost(segment.path)}"
+        )
 
 
 def _report_damage(segment: SealedSegment, content: Content) -> bool:
@@ -308,40 +274,9 @@ def _report_damage(segment: SealedSegment, content: Content) -> bool:
     return is_damaged
 
 
-class _Attempts:
-    """Counts the loads of a segment that were begun and did not end, in a file beside it."""
-
-    def __init__(self, segment: Path) -> None:
-        self._path = segment.with_suffix(".attempts")
-
-    def count(self) -> int:
-        try:
-            return len(self._path.read_bytes())
-        except FileNotFoundError:
-            return 0
-
-    def add(self) -> None:
-        with self._path.open("ab") as stream:
-            stream.write(b"+")
-
-    def clear(self) -> None:
-        self._path.unlink(missing_ok=True)
-
-
 def _boot_id() -> str:
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:
         # Unknown: take every start for a boot. Keys keep a repeated load harmless.
         return uuid.uuid4().hex
-
-
-def _sync_file_system(directory: Path) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        if libc.syncfs(descriptor) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), str(directory))
-    finally:
-        os.close(descriptor)

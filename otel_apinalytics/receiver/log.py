@@ -7,19 +7,21 @@ large or old enough is sealed: handed on to be loaded. Sequence numbers, never c
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from otel_apinalytics.errors import RetryableError
-from otel_apinalytics.receiver.files import create_file, write_all
+from otel_apinalytics.receiver.files import create_file, free_bytes, sync_directory, write_all
 from otel_apinalytics.receiver.segment import SUFFIX, LogIdentity, SegmentWriter
 from otel_apinalytics.telemetry import Telemetry
 
@@ -37,6 +39,11 @@ _AGE_PER_LOAD = 5.0
 _PROBE_INTERVAL_S = 1.0
 # Of the pending limit: from here on no more requests should be sent here.
 _FULL = 0.95
+_BEHIND = "the store is behind: too much waits to be loaded"
+_DISK_FULL = "the disk is nearly full"
+_FULL_RETRY_S = 5.0
+# From the time stamp of a request to its place in the log: longer than its sender waits.
+_STAMPED_BEFORE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +53,13 @@ class Limits:
     Args:
         segment_bytes: A segment of this size is sealed.
         pending_bytes: What may wait to be loaded; beyond it requests are refused.
+        min_free_bytes: Below so much free disk space requests are refused, so that the engine can
+            load what waits, and merge.
     """
 
     segment_bytes: int = 32 << 20
     pending_bytes: int = 512 << 20
+    min_free_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +70,35 @@ class SealedSegment:
         sequence: Its number.
         path: Its file.
         size: Length of the file in bytes.
+        opened_at: When it was begun, Unix seconds; of one that was found, when it was written last,
+            which is less than a second later.
         is_whole: Whether it was sealed in order; otherwise its tail may be torn.
     """
 
     sequence: int
     path: Path
     size: int
+    opened_at: float
     is_whole: bool = False
+
+
+# A record, and what completes when it is on disk.
+_Waiting: TypeAlias = tuple[bytes, Future[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What the writer does next.
+
+    Args:
+        batch: What to write.
+        seals: Whether to seal then, however small the segment is.
+        is_last: Whether nothing follows.
+    """
+
+    batch: list[_Waiting]
+    seals: bool
+    is_last: bool
 
 
 class RequestLog:
@@ -78,6 +110,7 @@ class RequestLog:
         on_sealed: Called by the writer's thread with each sealed segment, in order.
         limits: When to seal, when to refuse.
         telemetry: Where pending bytes and commits are shown.
+        store_directory: Where the embedded engine writes; None if it is elsewhere.
     """
 
     def __init__(
@@ -87,16 +120,21 @@ class RequestLog:
         on_sealed: Callable[[SealedSegment], None],
         limits: Limits | None = None,
         telemetry: Telemetry | None = None,
+        store_directory: Path | None = None,
     ) -> None:
         self._directory = directory
+        self._disks = [directory, *([store_directory] if store_directory else [])]
         self._identity = identity
         self._on_sealed = on_sealed
         self._limits = limits or Limits()
         self._telemetry = telemetry or Telemetry()
         self._telemetry.pending_bytes.set_function(lambda: self.pending_bytes)
         self._wake = threading.Condition()
-        self._waiting: list[tuple[bytes, Future[None]]] = []
+        self._waiting: list[_Waiting] = []
         self._pending_bytes = 0
+        # Begun segments that are not loaded, and when each was begun.
+        self._unloaded: dict[int, float] = {}
+        self._seal_asked = False
         # Size of the commit that failed last; 0 since one succeeded.
         self._unwritten_bytes = 0
         self._probe_at = 0.0
@@ -106,16 +144,18 @@ class RequestLog:
         existing = [*find_segments(directory), *find_segments(directory / SET_ASIDE)]
         self._next_sequence = 1 + max((s.sequence for s in existing), default=0)
         self._segment: SegmentWriter | None = None
+        # Monotonic seconds.
         self._opened_at = 0.0
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
 
-    def start(self, pending_bytes: int = 0) -> None:
+    def start(self, earlier: Sequence[SealedSegment] = ()) -> None:
         """Start the writer.
 
         Args:
-            pending_bytes: What earlier segments still have to be loaded.
+            earlier: Segments of earlier processes that still have to be loaded.
         """
-        self._pending_bytes = pending_bytes
+        self._pending_bytes = sum(segment.size for segment in earlier)
+        self._unloaded = {segment.sequence: segment.opened_at for segment in earlier}
         self._thread.start()
 
     @property
@@ -136,9 +176,20 @@ class RequestLog:
             faults.append("the thread log-writer has ended")
         if not self.is_writable:
             faults.append("the request log cannot be written")
+        if self._is_disk_full():
+            faults.append(_DISK_FULL)
         if self.pending_bytes >= _FULL * self._limits.pending_bytes:
-            faults.append("the store is behind: too much waits to be loaded")
+            faults.append(_BEHIND)
         return faults
+
+    def check_room(self) -> None:
+        """Refuse early, before a request is read, where it would find no room or nearly none.
+
+        Raises:
+            RetryableError: Too much is waiting.
+        """
+        if self.pending_bytes >= _FULL * self._limits.pending_bytes:
+            raise RetryableError(_BEHIND)
 
     def append(self, record: bytes) -> Future[None]:
         """Queue a record; the future completes when it is on disk.
@@ -153,30 +204,57 @@ class RequestLog:
             if self._closing:
                 raise RetryableError("the service is stopping")
             if self._pending_bytes + len(record) > self._limits.pending_bytes:
-                raise RetryableError("the store is behind: too much waits to be loaded")
+                raise RetryableError(_BEHIND)
             future: Future[None] = Future()
             self._pending_bytes += len(record)
             self._waiting.append((record, future))
-            self._wake.notify()
+            self._wake.notify_all()
         return future
 
-    def released(self, size: int, load_s: float) -> None:
+    def released(self, segment: SealedSegment, load_s: float) -> None:
         """Take note that a segment left the queue.
 
         Args:
-            size: Its size in bytes, as in `SealedSegment`.
+            segment: The segment, loaded or set aside.
             load_s: How long its load took, in seconds.
         """
         with self._wake:
-            self._pending_bytes = max(0, self._pending_bytes - size)
+            self._pending_bytes = max(0, self._pending_bytes - segment.size)
+            self._unloaded.pop(segment.sequence, None)
             self._max_age_s = min(max(_MIN_AGE_S, _AGE_PER_LOAD * load_s), _MAX_AGE_S)
-            self._wake.notify()
+            self._wake.notify_all()
+
+    def settled_until(self) -> float:
+        """Return the time before which everything that was received is loaded, Unix seconds."""
+        with self._wake:
+            # A clock that was set back is behind what was begun.
+            begun = min([time.time(), *self._unloaded.values()])
+        return begun - _STAMPED_BEFORE_S
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until everything is loaded that was acknowledged before.
+
+        Raises:
+            RetryableError: It is not, in so many seconds.
+        """
+        with self._wake:
+            last = self._next_sequence
+            self._seal_asked = True
+            self._wake.notify_all()
+
+            def is_loaded() -> bool:
+                return all(sequence >= last for sequence in self._unloaded)
+
+            self._wake.wait_for(lambda: is_loaded() or self._closing, timeout_s)
+            loaded = is_loaded()
+        if not loaded:
+            raise RetryableError(_BEHIND)
 
     def close(self) -> None:
         """Write what waits, seal, and stop. Idempotent; safe before `start`."""
         with self._wake:
             self._closing = True
-            self._wake.notify()
+            self._wake.notify_all()
         if self._thread.is_alive():
             self._thread.join()
         for _, future in self._waiting:
@@ -187,22 +265,30 @@ class RequestLog:
 
     def _run(self) -> None:
         while True:
-            batch, closing = self._take()
-            if batch:
-                self._commit(batch)
-            elif not closing and not self.is_writable and self._seconds_to_wait() == 0.0:
+            work = self._take()
+            if work.batch:
+                self._commit(work.batch)
+            elif not work.is_last and not self.is_writable and self._seconds_to_wait() == 0.0:
                 self._probe()
-            if self._segment and (closing or self._is_due(self._segment)):
+            if self._segment and (work.seals or self._is_due(self._segment)):
                 self._seal(self._segment)
-            if closing and not batch:
+            if work.is_last and not work.batch:
                 return
 
-    def _take(self) -> tuple[list[tuple[bytes, Future[None]]], bool]:
+    def _take(self) -> _Work:
+        """Wait for something to do; no more than a segment at a time."""
         with self._wake:
-            if not self._waiting and not self._closing:
+            if not self._waiting and not self._closing and not self._seal_asked:
                 self._wake.wait(self._seconds_to_wait())
-            batch, self._waiting = self._waiting, []
-            return batch, self._closing
+            room = self._limits.segment_bytes - (self._segment.size if self._segment else 0)
+            count = 0
+            while count < len(self._waiting) and room > 0:
+                room -= len(self._waiting[count][0])
+                count += 1
+            batch, self._waiting = self._waiting[:count], self._waiting[count:]
+            is_last = self._closing and not self._waiting
+            seals, self._seal_asked = self._seal_asked or is_last, False
+            return _Work(batch, seals, is_last)
 
     def _seconds_to_wait(self) -> float | None:
         if self.is_writable:
@@ -217,33 +303,47 @@ class RequestLog:
     def _is_due(self, segment: SegmentWriter) -> bool:
         return segment.size >= self._limits.segment_bytes or self._seconds_to_seal() == 0.0
 
-    def _commit(self, batch: list[tuple[bytes, Future[None]]]) -> None:
+    def _commit(self, batch: list[_Waiting]) -> None:
         # A caller that gave up was told that nothing is kept.
         live = [item for item in batch if item[1].set_running_or_notify_cancel()]
         self._add_pending(sum(len(record) for record, _ in live) - sum(len(r) for r, _ in batch))
         records, futures = [record for record, _ in live], [future for _, future in live]
         if not records:
             return
-        try:
-            try:
-                self._append(records)
-            except Exception as error:
-                _logger.warning("log write failed, trying a new segment: %s", error)
-                self._append(records)
-        except Exception as error:
-            # Whatever it is, it must not end the writer: all requests would wait for ever.
-            _logger.error("log write failed, requests are refused: %s", error)
-            self._telemetry.commit_failures.inc()
-            size = sum(map(len, records))
-            self._add_pending(-size)
-            self._not_written(size)
-            refusal = RetryableError("the request log cannot be written now", retry_after_s=2.0)
+        refusal = self._write(records)
+        if refusal is not None:
+            self._add_pending(-sum(map(len, records)))
             for future in futures:
                 future.set_exception(refusal)
             return
         self._unwritten_bytes = 0
         for future in futures:
             future.set_result(None)
+
+    def _write(self, records: list[bytes]) -> RetryableError | None:
+        """Write records and sync them; return why that cannot be done now, or None."""
+        if self._is_disk_full():
+            return RetryableError(_DISK_FULL, retry_after_s=_FULL_RETRY_S)
+        try:
+            try:
+                self._append(records)
+            except Exception:
+                # A new segment.
+                self._append(records)
+        except Exception as error:
+            # Whatever it is, it must not end the writer: all requests would wait for ever.
+            if self.is_writable:
+                _logger.error("log write failed, requests are refused: %s", error)
+            self._telemetry.commit_failures.inc()
+            self._not_written(sum(map(len, records)))
+            return RetryableError("the request log cannot be written now", retry_after_s=2.0)
+        return None
+
+    def _is_disk_full(self) -> bool:
+        """Whether a disk has too little room. What cannot be asked is found out by writing."""
+        with contextlib.suppress(OSError):
+            return any(free_bytes(disk) < self._limits.min_free_bytes for disk in self._disks)
+        return False
 
     def _not_written(self, size: int) -> None:
         self._unwritten_bytes = max(1, size)
@@ -287,27 +387,35 @@ class RequestLog:
         self._next_sequence += 1
         self._segment = SegmentWriter(self._directory, sequence, self._identity)
         self._opened_at = time.monotonic()
-        self._add_pending(self._segment.size)
+        with self._wake:
+            self._pending_bytes += self._segment.size
+            self._unloaded[sequence] = time.time()
         return self._segment
 
     def _discard(self, segment: SegmentWriter) -> None:
         segment.close()
         self._segment = None
-        self._add_pending(-segment.size)
+        with self._wake:
+            self._pending_bytes -= segment.size
+            self._unloaded.pop(segment.sequence, None)
+            self._wake.notify_all()
         segment.path.unlink(missing_ok=True)
 
     def _seal(self, segment: SegmentWriter) -> None:
         segment.close()
         self._segment = None
-        self._on_sealed(SealedSegment(segment.sequence, segment.path, segment.size, is_whole=True))
+        opened_at = self._unloaded[segment.sequence]
+        self._on_sealed(
+            SealedSegment(segment.sequence, segment.path, segment.size, opened_at, is_whole=True)
+        )
 
 
 def find_segments(directory: Path) -> list[SealedSegment]:
     """Return the segments in `directory` in order; none where it does not exist."""
     return [
-        SealedSegment(int(path.stem), path, path.stat().st_size)
+        SealedSegment(int(path.stem), path, found.st_size, found.st_mtime)
         for path in sorted(directory.glob(f"*{SUFFIX}"))
-        if path.stem.isdigit()
+        if path.stem.isdigit() and (found := path.stat())
     ]
 
 
@@ -318,6 +426,7 @@ def open_log_directory(directory: Path, master_key: bytes) -> LogIdentity:
         OSError: It cannot be created, read or written.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sync_directory(directory.parent)
     path = directory / _IDENTITY_FILE
     if not path.exists():
         create_file(path, uuid.uuid4().hex.encode())

@@ -10,6 +10,7 @@ from pathlib import Path
 from otel_apinalytics.normalize.batch_rules import BatchRules
 from otel_apinalytics.receiver.files import write_all
 from otel_apinalytics.receiver.records import hash_key_field, header_of, varint
+from otel_apinalytics.wire.log_pb2 import Payload
 
 
 class Messages:
@@ -26,7 +27,7 @@ class Messages:
         # Where each record is: first byte, length.
         self._places: list[tuple[int, int]] = []
         #: Values of `LogHeader.payload` that are there.
-        self.payloads: set[int] = set()
+        self.payloads: set[Payload] = set()
         #: Which batch rules they need.
         self.batch_rules = BatchRules.NONE
 
@@ -38,16 +39,23 @@ class Messages:
         """The file, for readers in this process."""
         return Path(f"/proc/self/fd/{self._descriptor}")
 
+    def fileno(self) -> int:
+        """Return the file's descriptor, for a process that inherits it."""
+        return self._descriptor
+
     def add(self, record: bytes) -> None:
         """Append a record, with the hash key of its application.
 
         Raises:
-            OSError: There is no memory for it.
+            MemoryError: There is no memory for it.
         """
         header = header_of(record)
         key = hash_key_field(self._hash_key(header.application))
         length = varint(len(record) + len(key))
-        write_all(self._descriptor, [length, record, key])
+        try:
+            write_all(self._descriptor, [length, record, key])
+        except OSError as error:
+            raise MemoryError(f"no memory for {len(record)} bytes: {error}") from error
         self._places.append((self._size + len(length), len(record)))
         self._size += len(length) + len(record) + len(key)
         self.payloads.add(header.payload)
@@ -60,10 +68,14 @@ class Messages:
 
     def part(self, first: int, end: int) -> Messages:
         """Return messages of their own for the records `first` to `end`, exclusive."""
-        part = Messages(self._hash_key)
-        for number in range(first, end):
-            part.add(self.record(number))
-        return part
+        return self.of(*(self.record(number) for number in range(first, end)))
+
+    def of(self, *records: bytes) -> Messages:
+        """Return messages of their own for other records, with the same hash keys."""
+        messages = Messages(self._hash_key)
+        for record in records:
+            messages.add(record)
+        return messages
 
     def close(self) -> None:
         """Let go of the memory."""

@@ -131,7 +131,7 @@ async def _answer(request: Request, admission: Admission, take: _Take) -> Respon
         problem = RetryableError("internal error")
     if key is not None:
         # Without one, it is remembered already.
-        admission.refused(TRANSPORT, problem, key.application)
+        admission.refused(TRANSPORT, problem, key)
     return _error_answer(problem, media_type)
 
 

@@ -6,9 +6,11 @@ from __future__ import annotations
 import os
 import time
 
+from google.protobuf.message import DecodeError
+
 from otel_apinalytics.normalize.batch_rules import BatchRules
 from otel_apinalytics.wire import log_pb2
-from otel_apinalytics.wire.log_pb2 import LogHeader, LogRecord
+from otel_apinalytics.wire.log_pb2 import LogHeader, LogRecord, Payload
 
 _LENGTH_DELIMITED = 2
 _TRACES = LogRecord.DESCRIPTOR.fields_by_name["traces"].number
@@ -65,6 +67,36 @@ def duplicate_record(header: LogHeader) -> bytes:
     """Return a record of what was received before: its count, for the ledger."""
     header.payload = log_pb2.PAYLOAD_DUPLICATE
     return header.SerializeToString()
+
+
+def refused_record(header: LogHeader, reason: str) -> bytes:
+    """Return a record of requests that were not let in: their count, for the ledger."""
+    header.payload = log_pb2.PAYLOAD_REFUSED
+    header.reject_reason = reason
+    return header.SerializeToString()
+
+
+def control_record(payload: Payload, batch_rules: BatchRules) -> bytes:
+    """Return a record without content: a load of it runs all statements and stores nothing."""
+    header = LogHeader(batch_rules=batch_rules)
+    if payload == log_pb2.PAYLOAD_TRACES:
+        return spans_record(header, b"")
+    if payload == log_pb2.PAYLOAD_EVENTS:
+        return events_record(header, b"")
+    return LogHeader(payload=payload).SerializeToString()
+
+
+def without_unknown_fields(record: bytes) -> bytes | None:
+    """Return the record with only what the engine reads of it; None if it does not parse.
+
+    What the engine cannot decode may be in a field that no rule reads.
+    """
+    try:
+        parsed = LogRecord.FromString(record)
+    except DecodeError:
+        return None
+    parsed.DiscardUnknownFields()
+    return parsed.SerializeToString()
 
 
 def rejected_record(record: bytes, reason: str) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from google.protobuf.message import DecodeError
+
 from otel_apinalytics.receiver.log import SealedSegment
 from otel_apinalytics.receiver.records import header_of
 from otel_apinalytics.receiver.sealing import SealError
@@ -29,6 +31,6 @@ def digests_of(segments: Sequence[SealedSegment], identity: LogIdentity) -> Iter
 
         try:
             read_segment(segment.path, segment.sequence, identity, take)
-        except (OSError, SealError):
+        except (OSError, SealError, DecodeError):
             continue
         yield from digests

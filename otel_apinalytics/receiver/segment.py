@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import mmap
 import os
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from otel_apinalytics.receiver import sealing
 from otel_apinalytics.receiver.files import sync_directory, write_all
@@ -28,6 +28,7 @@ _HEADER_BYTES = len(_MAGIC) + sealing.WRAPPED_KEY_BYTES
 _MARK = b"\xa9rec"
 _PREFIX = struct.Struct("<4sII")
 SUFFIX = ".log"
+_BUFFER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +134,10 @@ class SegmentWriter:
         self.size += sum(map(len, frames))
 
     def close(self) -> None:
-        """Close the file. Idempotent."""
+        """Close the file. Idempotent; all that was appended is synced already."""
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            with contextlib.suppress(OSError):
+                os.close(self._descriptor)
             self._descriptor = -1
 
 
@@ -154,7 +156,8 @@ def read_segment(
         OSError: The file cannot be read.
         SealError: Its header is damaged, or of another log.
     """
-    with path.open("rb") as stream:
+    # Not mapped: a fault of the disk must be an error, not the end of the process.
+    with path.open("rb", buffering=_BUFFER_BYTES) as stream:
         header = stream.read(_HEADER_BYTES)
         if len(header) < _HEADER_BYTES:
             # The process died while it created the file; nothing in it was acknowledged.
@@ -166,33 +169,53 @@ def read_segment(
             raise SealError("not a segment")
         context = identity.context(sequence)
         key = sealing.unwrap_segment_key(identity.master_key, header[len(_MAGIC) :], context)
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _read_frames(data, Seal(key, context), take)
+        return _read_frames(stream, Seal(key, context), take)
 
 
-def _read_frames(data: mmap.mmap, seal: Seal, take: Callable[[bytes], None]) -> Content:
+def _read_frames(stream: BinaryIO, seal: Seal, take: Callable[[bytes], None]) -> Content:
     digest = hashlib.sha256()
+    size = os.fstat(stream.fileno()).st_size
     damaged = expected = 0
     good_bytes = offset = _HEADER_BYTES
-    # After damage the next mark is looked for: it costs the frame, not those behind it.
-    while 0 <= (offset := data.find(_MARK, offset)) <= len(data) - _PREFIX.size:
-        _, number, length = _PREFIX.unpack_from(data, offset)
-        start, end = offset + _PREFIX.size, offset + _PREFIX.size + length
+    while offset <= size - _PREFIX.size:
+        number, sealed = _read_frame(stream, offset, size, expected)
         record = None
-        if expected <= number and end <= len(data):
+        if sealed:
             with contextlib.suppress(SealError):
-                record = seal.open(number, data[start:end])
+                record = seal.open(number, sealed)
         if record is None:
-            offset += len(_MARK)
+            # After damage the next mark is looked for: it costs the frame, not those behind it.
+            offset = _next_mark(stream, offset + 1, size)
             continue
         take(record)
-        digest.update(data[end - sealing.TAG_BYTES : end])
+        digest.update(sealed[-sealing.TAG_BYTES :])
         # Numbers that were passed over, and then one that opens: corruption, not a torn tail.
         damaged += number - expected
         expected = number + 1
-        good_bytes = offset = end
-    torn_bytes = len(data) - good_bytes
-    return Content(digest.hexdigest()[:32], good_bytes, torn_bytes, damaged)
+        good_bytes = offset = offset + _PREFIX.size + len(sealed)
+    return Content(digest.hexdigest()[:32], good_bytes, size - good_bytes, damaged)
+
+
+def _read_frame(stream: BinaryIO, offset: int, size: int, expected: int) -> tuple[int, bytes]:
+    """Return number and content of the frame at `offset`; no content if there is none."""
+    if stream.tell() != offset:
+        stream.seek(offset)
+    mark, number, length = _PREFIX.unpack(stream.read(_PREFIX.size))
+    if mark != _MARK or number < expected or offset + _PREFIX.size + length > size:
+        return number, b""
+    return number, stream.read(length)
+
+
+def _next_mark(stream: BinaryIO, offset: int, size: int) -> int:
+    """Return where the next mark is, from `offset` on; `size` if there is none."""
+    while offset < size:
+        stream.seek(offset)
+        found = (chunk := stream.read(_BUFFER_BYTES)).find(_MARK)
+        if found >= 0:
+            return offset + found
+        # A mark may lie across the end of what was read.
+        offset += max(1, len(chunk) - len(_MARK) + 1)
+    return size
 
 
 def destroy_segment(path: Path) -> None:

@@ -18,17 +18,22 @@ from urllib.parse import urlsplit
 
 from otel_apinalytics.errors import ConfigError
 from otel_apinalytics.normalize.transforms import sql_text
+from otel_apinalytics.store.durability import FileSystem, sync_file_system
+from otel_apinalytics.store.insert_tokens import forget_untrue_tokens
 
 # What the engine would otherwise decide by itself, or decide differently in the next release.
 PINNED_SETTINGS: Mapping[str, str] = {
     # An insert returns when its rows are stored, not when they are queued.
     "async_insert": "0",
     # What was loaded under a token is skipped, in every table behind the views.
-    "insert_deduplicate": "1",
+    "deduplicate_insert": "enable",
+    "deduplicate_insert_select": "enable_when_possible",
     "deduplicate_blocks_in_dependent_materialized_views": "1",
     "materialized_views_ignore_errors": "0",
     # A segment may touch any number of days.
     "max_partitions_per_insert_block": "0",
+    # Equal keys are of one day, and so in one partition: others need not be compared.
+    "do_not_merge_across_partitions_select_final": "1",
     # Bytes; a query that wants more is stopped, and says so.
     "max_memory_usage": "4294967296",
 }
@@ -65,8 +70,17 @@ _LOAD_SETTINGS: Mapping[str, str] = {
 
 # Engine error codes: a limit on time or memory that a query ran into.
 _LIMIT_CODES = frozenset({159, 160, 241, 307, 396})
-# Codes that say that what was to be loaded does not decode. Any other fault is not the data's.
+# Codes that say that what was to be loaded does not decode.
 _DATA_CODES = frozenset({6, 27, 32, 33, 69, 117, 128, 131, 321, 407, 436, 444, 454})
+# Trouble that passes: files, time, space, connections, too much at once.
+_TRANSIENT_CODES = frozenset({
+    74, 75, 76, 159, 160, 164, 198, 202, 203, 209, 210, 225, 236, 242, 243, 252, 279, 285, 286, 319,
+    394, 425, 999,
+})  # fmt: skip
+# An exception of the engine's runtime; of the file system, its text says.
+_RUNTIME_CODE = 1001
+# A bad argument: of a load, which has none, the schema.
+_SCHEMA_CODE = 36
 _MAX_QUERIES = 4
 # A stream lasts as long as its reader likes; some queries can always run beside.
 _MAX_STREAMS = 2
@@ -86,13 +100,22 @@ class EngineError(Exception):
 
     def __init__(self, message: str, code: int | None) -> None:
         super().__init__(message)
+        self.code = code
         self.is_of_data = code in _DATA_CODES
         self.is_limit = code in _LIMIT_CODES
+        self.is_transient = (
+            code is None
+            or code in _TRANSIENT_CODES
+            or (code == _RUNTIME_CODE and "filesystem error" in message)
+        )
 
+    code: int | None
     #: Whether what was to be loaded does not decode.
     is_of_data: bool
     #: Whether the statement ran into a limit on time or memory.
     is_limit: bool
+    #: Whether the same statement may succeed later although nothing is mended.
+    is_transient: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,15 +183,21 @@ class Engine:
             )
         self._dsn = dsn
         self._lock = threading.Lock()
+        self._schema_faults = 0
         self._clients: list[Any] = []
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._queries = threading.BoundedSemaphore(_MAX_QUERIES)
         self._streams = threading.BoundedSemaphore(_MAX_STREAMS)
         self.embedded = scheme == _EMBEDDED
         try:
+            if self.directory is not None and self.directory.exists():
+                # What an earlier process stored may be in the page cache only, and the engine
+                # deletes at its start what a merge has replaced.
+                self.sync()
+                forget_untrue_tokens(self.directory)
             with self._connection() as client, _engine_errors():
                 self._assert_pinned(client)
-        except EngineError as error:
+        except (EngineError, OSError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(
                 f"cannot open the store {_without_password(dsn)}: {reason}"
@@ -249,12 +278,12 @@ class Engine:
         """
         settings = {
             **_LOAD_SETTINGS,
-            "format_schema": statement.schema,
+            "format_schema": statement.schema + "\n//" * self._schema_faults,
             "format_schema_message_name": statement.message,
             "insert_deduplication_token": token,
         }
         insert = f"INSERT INTO {statement.table} ({', '.join(statement.columns)}) "
-        with self._connection() as client, _engine_errors():
+        with self._connection() as client, self._schema_cache(), _engine_errors():
             if self.embedded:
                 file = f"file({sql_text(str(source))}, 'Protobuf', {{}})".format
                 records = file(sql_text(statement.structure))
@@ -271,6 +300,38 @@ class Engine:
                 select = statement.select.replace(RECORDS, records)
                 body = source.read_bytes()
                 client.command(f"{insert}{select} FORMAT Protobuf", data=body, settings=settings)
+
+    def sync(self) -> None:
+        """Make durable what was stored before; the embedded engine does not do so by itself.
+
+        A server answers for what it stores.
+
+        Raises:
+            OSError: The file system cannot be synced.
+        """
+        if self.directory is not None:
+            sync_file_system(self.directory)
+
+    def file_system(self) -> FileSystem | None:
+        """Return the embedded engine's file system, for whoever must not miss any fault of it.
+
+        Raises:
+            OSError: It cannot be opened.
+        """
+        return FileSystem(self.directory) if self.directory is not None else None
+
+    @contextlib.contextmanager
+    def _schema_cache(self) -> Iterator[None]:
+        """Use another file of the schema from now on, if the engine cannot read it.
+
+        It keeps the schema in a file named by its content, also one that was cut by a full disk.
+        """
+        try:
+            yield
+        except EngineError as error:
+            if error.code == _SCHEMA_CODE and self.embedded:
+                self._schema_faults += 1
+            raise
 
     def close(self) -> None:
         """Close all connections. Idempotent; statements must have ended."""

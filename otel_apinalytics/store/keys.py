@@ -70,6 +70,7 @@ class KeyRing:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._by_digest: dict[bytes, Key] = {}
+        self._applications: set[str] = set()
         self._load()
 
     def ensure_application(self, application: str | None, given: Mapping[Scope, str]) -> FirstKeys:
@@ -97,7 +98,7 @@ class KeyRing:
             self._add_key(Key(name, secrets.token_hex(6), scope), secret)
         return FirstKeys(name, created)
 
-    def authenticate(self, application: str | None, secret: str | None, scope: Scope) -> Key:
+    def authenticate(self, application: str | None, secret: str | None, *scopes: Scope) -> Key:
         """Return the key with this secret.
 
         The look-up is by SHA-256 of a 256-bit random secret, so that its timing tells nothing of
@@ -106,7 +107,7 @@ class KeyRing:
         Args:
             application: Application id as sent, or None where only the key was sent.
             secret: The key in clear, or None.
-            scope: What it is wanted for.
+            scopes: What it may be a key for; one is enough.
 
         Raises:
             AuthenticationError: There is no key, or it is unknown, or not of this application.
@@ -115,16 +116,25 @@ class KeyRing:
         if not secret:
             raise AuthenticationError(
                 "no key: send X-Auth-User (application id) and X-Auth-Key, "
-                "or Authorization: Bearer <key>"
+                "or Authorization: Bearer <key>",
+                self._known(application),
             )
         key = self._by_digest.get(_digest(secret))
         if key is None or (application and application != key.application):
-            raise AuthenticationError("unknown application or key")
-        if key.scope is not scope:
+            raise AuthenticationError("unknown application or key", self._known(application))
+        if key.scope not in scopes:
+            needed = " or ".join(scope.value for scope in scopes)
             raise PermissionDeniedError(
-                f"this is a {key.scope.value} key; a {scope.value} key is needed", key.application
+                f"this is {_with_article(key.scope.value)} key; "
+                f"{_with_article(needed)} key is needed",
+                key.application,
+                key.key_id,
             )
         return key
+
+    def _known(self, application: str | None) -> str | None:
+        """Return the application that a stranger names, if there is one of that name."""
+        return application if application in self._applications else None
 
     def _first_application(self) -> str | None:
         rows = self._engine.query(
@@ -161,6 +171,7 @@ class KeyRing:
         row = (key.application, key.key_id, key.scope.value, digest, now)
         self._engine.insert("keys", columns, [row])
         self._by_digest[digest] = key
+        self._applications.add(key.application)
 
     def _load(self) -> None:
         rows = self._engine.query(
@@ -170,6 +181,7 @@ class KeyRing:
             bytes(digest): Key(str(application), str(key_id), Scope(scope))
             for application, key_id, scope, digest in rows
         }
+        self._applications = {key.application for key in self._by_digest.values()}
 
 
 def read_credentials(headers: Mapping[str, Any]) -> tuple[str | None, str | None]:
@@ -183,7 +195,11 @@ def read_credentials(headers: Mapping[str, Any]) -> tuple[str | None, str | None
     scheme, _, token = str(headers.get("authorization", "")).partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return headers.get("x-auth-user"), token.strip()
-    return None, None
+    return headers.get("x-auth-user"), None
+
+
+def _with_article(word: str) -> str:
+    return f"{'an' if word.startswith('a') else 'a'} {word}"
 
 
 def _digest(secret: str) -> bytes:

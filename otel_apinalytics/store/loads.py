@@ -17,16 +17,20 @@ from otel_apinalytics.normalize import mapping as m
 from otel_apinalytics.normalize import outcomes
 from otel_apinalytics.normalize.batch_rules import BatchRules
 from otel_apinalytics.normalize.events_sql import events_select
-from otel_apinalytics.normalize.rows_sql import NORMALIZED_COLUMNS
+from otel_apinalytics.normalize.rows_sql import NORMALIZED_COLUMNS, VERSION
 from otel_apinalytics.normalize.spans_sql import spans_select
 from otel_apinalytics.store.engine import IDS, RECORDS, LoadStatement
 from otel_apinalytics.wire import log_pb2
 
+_P = log_pb2
 _MINUTE = "toStartOfMinute(fromUnixTimestamp64Nano(toInt64(received_ns), 'UTC'))"
 _RECEIVED_AT = "fromUnixTimestamp64Micro(toInt64(intDiv(received_ns, 1000)), 'UTC')"
 _LEDGER_COLUMNS = (
-    "minute", "application", "key_id", "transport", "record_id", "outcome", "reason", "spans",
+    "minute", "application", "key_id", "transport", "record_id", "source", "outcomes", "version",
 )  # fmt: skip
+# Who counted: the door what it let in, the store what became of it. Two sources, so that the
+# equation can fail.
+_DOOR, _STORE = "door", "store"
 _DEAD_LETTER_COLUMNS = (
     "application", "key_id", "transport", "record_id", "reason", "received_at",
 )  # fmt: skip
@@ -48,13 +52,13 @@ class Loads:
             for needed in BatchRules
         }
         self._events = _statement("normalized", normalized, events_select(RECORDS))
-        self._received = _ledger(outcomes.RECEIVED)
-        self._duplicate = _ledger(
-            outcomes.DUPLICATE, where=f"WHERE payload = {log_pb2.PAYLOAD_DUPLICATE}"
-        )
+        self._received = _ledger(_DOOR, outcomes.RECEIVED, where=_IS_RECEIVED)
+        self._refused = _ledger(_DOOR, outcomes.REFUSED, "reject_reason", _of(_P.PAYLOAD_REFUSED))
+        self._duplicate = _ledger(_STORE, outcomes.DUPLICATE, where=_of(_P.PAYLOAD_DUPLICATE))
+        of_rejected = _of(_P.PAYLOAD_REJECTED)
         self._rejected = (
-            _ledger(outcomes.REJECTED, "reject_reason", "WHERE reject_reason != ''"),
-            _statement("rejected", _DEAD_LETTER_COLUMNS, _DEAD_LETTERS),
+            _ledger(_STORE, outcomes.REJECTED, "reject_reason", of_rejected),
+            _statement("rejected", _DEAD_LETTER_COLUMNS, f"{_DEAD_LETTERS} {of_rejected}"),
         )
 
     def for_payloads(
@@ -72,29 +76,41 @@ class Loads:
         found = set(payloads)
         # Before what became of it: the ledger may show more received than stored, never less.
         statements = [self._received]
-        if log_pb2.PAYLOAD_TRACES in found:
+        if _P.PAYLOAD_TRACES in found:
             statements.append(self._traces[batch_rules])
-        if log_pb2.PAYLOAD_EVENTS in found:
+        if _P.PAYLOAD_EVENTS in found:
             statements.append(self._events)
-        if log_pb2.PAYLOAD_REJECTED in found:
+        if _P.PAYLOAD_REJECTED in found:
             statements += self._rejected
-        if log_pb2.PAYLOAD_DUPLICATE in found:
+        if _P.PAYLOAD_DUPLICATE in found:
             statements.append(self._duplicate)
+        if _P.PAYLOAD_REFUSED in found:
+            statements.append(self._refused)
         return statements
 
 
-def _ledger(outcome: str, reason: str = "''", where: str = "") -> LoadStatement:
+# A record without items is none: it tries whether a statement works.
+_HAS_ITEMS = "WHERE received_count > 0"
+# Of requests that were refused the items are not known.
+_IS_RECEIVED = f"{_HAS_ITEMS} AND payload != {_P.PAYLOAD_REFUSED}"
+
+
+def _of(payload: int) -> str:
+    return f"{_HAS_ITEMS} AND payload = {payload}"
+
+
+def _ledger(source: str, outcome: str, reason: str = "''", where: str = "") -> LoadStatement:
     """Return the statement for the ledger's rows of whole records, with the door's count."""
     select = (
-        f"SELECT {_MINUTE}, application, key_id, transport, record_id, '{outcome}', {reason}, "
-        f"toUInt64(received_count) FROM {RECORDS} {where}"
+        f"SELECT {_MINUTE}, application, key_id, transport, record_id, '{source}', "
+        f"[('{outcome}', {reason}, toUInt64(received_count))], {VERSION} FROM {RECORDS} {where}"
     )
-    return _statement("ledger", _LEDGER_COLUMNS, select)
+    return _statement("ledger_records", _LEDGER_COLUMNS, select)
 
 
 _DEAD_LETTERS = (
     f"SELECT application, key_id, transport, record_id, reject_reason, {_RECEIVED_AT} "
-    f"FROM {RECORDS} WHERE reject_reason != ''"
+    f"FROM {RECORDS}"
 )
 
 

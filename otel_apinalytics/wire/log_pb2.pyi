@@ -14,11 +14,13 @@ class Payload(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PAYLOAD_EVENTS: _ClassVar[Payload]
     PAYLOAD_REJECTED: _ClassVar[Payload]
     PAYLOAD_DUPLICATE: _ClassVar[Payload]
+    PAYLOAD_REFUSED: _ClassVar[Payload]
 PAYLOAD_UNSPECIFIED: Payload
 PAYLOAD_TRACES: Payload
 PAYLOAD_EVENTS: Payload
 PAYLOAD_REJECTED: Payload
 PAYLOAD_DUPLICATE: Payload
+PAYLOAD_REFUSED: Payload
 
 class GateRequest(_message.Message):
     __slots__ = ("resource_spans",)

@@ -24,6 +24,7 @@ from otel_apinalytics.receiver.duplicates import Duplicates
 from otel_apinalytics.receiver.http_routes import event_routes
 from otel_apinalytics.receiver.log import RequestLog, SealedSegment, open_log_directory
 from otel_apinalytics.receiver.otlp_http import otlp_routes
+from otel_apinalytics.receiver.refusals import Refusals
 from otel_apinalytics.store.engine import Engine, Rows
 from otel_apinalytics.store.keys import KeyRing
 from otel_apinalytics.telemetry import Telemetry
@@ -91,8 +92,13 @@ class Door:
         self._log = RequestLog(directory, identity, self._drop)
         self._log.start()
         self._duplicates = Duplicates(directory, bytes(32))
+        telemetry = Telemetry()
         admission = Admission(
-            KeyRing(cast(Engine, _Keys())), self._log, self._duplicates, Telemetry()
+            KeyRing(cast(Engine, _Keys())),
+            self._log,
+            self._duplicates,
+            Refusals(self._log, telemetry),
+            telemetry,
         )
         self._app = FastAPI(redirect_slashes=False)
         install_error_answers(self._app)
@@ -116,7 +122,7 @@ class Door:
 
     def _drop(self, segment: SealedSegment) -> None:
         segment.path.unlink()
-        self._log.released(segment.size, 0.0)
+        self._log.released(segment, 0.0)
 
     async def _ask(self, sent: Sent) -> Answer:
         scope = {

@@ -21,12 +21,10 @@ from otel_apinalytics.store.engine import Engine
 from otel_apinalytics.store.loads import Loads
 from otel_apinalytics.store.schema import migrate
 
-_LEDGER = (
-    "SELECT hex(record_id), outcome, reason, sum(spans) FROM ledger FINAL GROUP BY ALL ORDER BY ALL"
-)
+_LEDGER = "SELECT hex(record_id), outcome, reason, sum(items) FROM ledger GROUP BY ALL ORDER BY ALL"
 _STORED = "SELECT hex(span_id) FROM events FINAL"
 _DEAD_LETTERS = "SELECT DISTINCT hex(record_id) FROM rejected FINAL WHERE reason = 'undecodable'"
-_TABLES = ("events", "ledger", "rejected")
+_TABLES = ("events", "ledger_records", "rejected")
 
 
 def main() -> None:
@@ -60,14 +58,14 @@ def _load(engine: Engine, loads: Loads, directory: Path, records: Sequence[bytes
     for record in records:
         log.append(record)
     log.close()
-    released: list[int] = []
+    released: list[SealedSegment] = []
     loader = Loader(
         engine,
         lambda: loads,
         lambda application: bytes(32),
         identity,
         directory,
-        lambda size, load_s: released.append(size),
+        lambda segment, load_s: released.append(segment),
     )
     loader.start()
     for segment in sealed:

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otel_apinalytics.errors import RetryableError
 from otel_apinalytics.receiver.log import RequestLog
 from otel_apinalytics.service import Service
-from tests.support.clients import READ_KEY, WRITE_KEY, Client
+from tests.support.clients import APPLICATION, READ_KEY, WRITE_KEY, Client
 from tests.support.otlp import CALL, INTERNAL, key_values, make_request, make_span
 from tests.support.waiting import wait_for
 
@@ -90,7 +90,7 @@ def test_what_is_no_call_is_filtered_and_in_the_ledger(client: Client, service: 
         ("stored", "", 1),
     ]
     ledger = (
-        "SELECT outcome, reason, spans FROM ledger FINAL WHERE record_id IN "
+        "SELECT outcome, reason, items FROM ledger WHERE record_id IN "
         "(SELECT record_id FROM rejected WHERE consumer_id = %(consumer)s) ORDER BY ALL"
     )
     wait_for(
@@ -195,8 +195,9 @@ def test_a_record_that_the_engine_refuses_costs_itself(client: Client, service: 
             call(request, metadata=metadata)
     visible(client, consumer, 4)
     undecodable = (
-        "SELECT outcome, spans FROM ledger FINAL WHERE record_id IN "
-        "(SELECT record_id FROM rejected WHERE reason = 'undecodable') ORDER BY outcome"
+        "SELECT outcome, items FROM ledger WHERE record_id IN "
+        "(SELECT record_id FROM rejected WHERE reason = 'undecodable' AND "
+        f"application = '{APPLICATION}') ORDER BY outcome"
     )
     rows = wait_for(lambda: service.engine.query(undecodable).rows, until=lambda r: len(r) == 2)
     assert rows == [("received", 2), ("rejected", 2)]

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from fastapi.responses import JSONResponse
@@ -20,37 +20,22 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from otel_apinalytics.api import routes_health
 from otel_apinalytics.errors import RetryableError
-from otel_apinalytics.normalize.mapping import NO_MAPPING
+from otel_apinalytics.normalize.outcomes import outcome_of
 from otel_apinalytics.query.ledger_totals import LedgerTotals
-from otel_apinalytics.receiver.loader import Loader
 from otel_apinalytics.receiver.log import Limits, RequestLog, SealedSegment, open_log_directory
 from otel_apinalytics.receiver.records import new_header, spans_record
 from otel_apinalytics.service import Service
 from otel_apinalytics.store.engine import Engine, EngineError, Rows
-from otel_apinalytics.store.loads import Loads
 from otel_apinalytics.telemetry import CONTENT_TYPE, Telemetry
 from tests.support.clients import APPLICATION, READ_KEY, WRITE_KEY, Client
 from tests.support.otlp import CALL, make_request, make_span
+from tests.support.pipeline import DEADLINE_S, MASTER_KEY, Pipeline, record_at, sample
 from tests.support.waiting import wait_for
 
-MASTER_KEY = bytes(range(32))
-# So far away that only a defect reaches it.
-DEADLINE_S = 60.0
+APP = "metrics-test"
 STORED, RECEIVED = ("stored", ""), ("received", "")
 _DAY_S = 86_400
 _first_days = itertools.count(int(datetime(2090, 1, 1, tzinfo=timezone.utc).timestamp()), _DAY_S)
-
-
-def sample(telemetry: Telemetry, name: str) -> float:
-    """Return a sample without labels, as a scraper reads it."""
-    text = telemetry.exposition().decode()
-    (value,) = (
-        found.value
-        for family in text_string_to_metric_families(text)
-        for found in family.samples
-        if found.name == f"apinalytics_{name}"
-    )
-    return value
 
 
 # ---- over HTTP ----
@@ -101,6 +86,11 @@ def log(tmp_path: Path, telemetry: Telemetry) -> Iterator[RequestLog]:
     running.close()
 
 
+def loaded(size: int) -> SealedSegment:
+    """Return a segment of so many bytes."""
+    return SealedSegment(1, Path(), size, opened_at=0.0)
+
+
 def test_commits_and_pending_bytes_are_shown(log: RequestLog, telemetry: Telemetry) -> None:
     """A commit is measured once, and what waits is shown at the moment of the scrape."""
     assert sample(telemetry, "log_pending_bytes") == 0
@@ -108,7 +98,7 @@ def test_commits_and_pending_bytes_are_shown(log: RequestLog, telemetry: Telemet
     assert sample(telemetry, "log_commit_seconds_count") == 1
     assert sample(telemetry, "log_commit_seconds_sum") > 0
     assert sample(telemetry, "log_pending_bytes") == log.pending_bytes > 500
-    log.released(log.pending_bytes, 0.0)
+    log.released(loaded(log.pending_bytes), 0.0)
     assert sample(telemetry, "log_pending_bytes") == 0
 
 
@@ -187,7 +177,7 @@ def test_a_log_near_its_cap_is_not_ready(log: RequestLog) -> None:
     assert log.faults() == []
     log.append(bytes(200)).result(DEADLINE_S)
     assert [fault.partition(":")[0] for fault in log.faults()] == ["the store is behind"]
-    log.released(5_000, 0.0)
+    log.released(loaded(5_000), 0.0)
     assert log.faults() == []
 
 
@@ -206,68 +196,11 @@ def test_a_thread_that_ended_is_a_fault(log: RequestLog, service: Service, tmp_p
 # ---- loader and ledger ----
 
 
-class Pipeline:
-    """A log of its own and its loader, in front of the engine of the session's service.
-
-    Its records are received in the future, so that no other test's rows are of the same minutes.
-
-    Args:
-        engine: The store.
-        directory: Where the log lives.
-    """
-
-    def __init__(self, engine: Engine, directory: Path) -> None:
-        self.directory = directory
-        self.telemetry = Telemetry()
-        self.identity = open_log_directory(directory, MASTER_KEY)
-        self.sealed: list[SealedSegment] = []
-        self.loader = Loader(
-            engine,
-            lambda: Loads(NO_MAPPING),
-            lambda application: bytes(32),
-            self.identity,
-            directory,
-            lambda size, load_s: None,
-            self.telemetry,
-        )
-
-    def __enter__(self) -> Pipeline:
-        """Start to load."""
-        self.loader.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Stop."""
-        self.loader.close()
-
-    def load(self, records: Sequence[bytes]) -> None:
-        """Write the records as one segment, load it, and wait until it is loaded."""
-        sealed: list[SealedSegment] = []
-        log = RequestLog(self.directory, self.identity, sealed.append)
-        futures = [log.append(record) for record in records]
-        log.start()
-        for future in futures:
-            future.result(DEADLINE_S)
-        log.close()
-        loads = sample(self.telemetry, "load_seconds_count")
-        for segment in sealed:
-            self.loader.submit(segment)
-        wait_for(lambda: sample(self.telemetry, "load_seconds_count") > loads)
-
-
 @pytest.fixture
 def pipeline(service: Service, tmp_path: Path) -> Iterator[Pipeline]:
     """Run a loader of its own."""
     with Pipeline(service.engine, tmp_path / "log") as running:
         yield running
-
-
-def record_at(received_s: float, spans: int) -> bytes:
-    """Return a record of spans, received at that time."""
-    header = new_header("metrics-test", "key", "grpc", spans)
-    header.received_ns = int(received_s * 1e9)
-    start_ns = header.received_ns
-    return spans_record(header, make_request(*(make_span(start_ns=start_ns) for _ in range(spans))))
 
 
 def totals_since(
@@ -280,7 +213,7 @@ def totals_since(
 def test_a_load_is_measured(service: Service, tmp_path: Path) -> None:
     """Its time, its segment while it waits, and the time from receipt to the load's end."""
     with Pipeline(service.engine, tmp_path / "log") as pipeline:
-        header = new_header("metrics-test", "key", "grpc", 1)
+        header = new_header(APP, "key", "grpc", 1)
         before_s = 3600.0
         header.received_ns -= int(before_s * 1e9)
         pipeline.load([spans_record(header, make_request(make_span()))])
@@ -288,7 +221,6 @@ def test_a_load_is_measured(service: Service, tmp_path: Path) -> None:
         assert sample(telemetry, "load_seconds_sum") > 0
         assert sample(telemetry, "visible_after_seconds_count") == 1
         assert sample(telemetry, "visible_after_seconds_sum") > before_s
-        assert pipeline.loader.loaded_until == pytest.approx(header.received_ns / 1e9)
         wait_for(lambda: sample(telemetry, "log_pending_segments") == 0)
         assert sample(telemetry, "load_failures_total") == 0
         assert sample(telemetry, "segments_set_aside_total") == 0
@@ -299,7 +231,7 @@ def test_a_segment_that_waits_is_pending(service: Service, tmp_path: Path) -> No
     pipeline = Pipeline(service.engine, tmp_path / "log")
     damaged = tmp_path / "log" / "0000000000000001.log"
     damaged.write_bytes(bytes(range(100)))
-    pipeline.loader.submit(SealedSegment(1, damaged, 100))
+    pipeline.loader.submit(SealedSegment(1, damaged, 100, opened_at=0.0))
     assert sample(pipeline.telemetry, "log_pending_segments") == 1
     with pipeline:
         wait_for(lambda: sample(pipeline.telemetry, "log_pending_segments") == 0)
@@ -311,42 +243,33 @@ def test_a_load_that_is_repeated_counts_once(service: Service, pipeline: Pipelin
     """The same records under another token change nothing; others add to what was there."""
     start = next(_first_days)
     totals = totals_since(service.engine, start)
-    record = record_at(start + 30, spans=3)
+    record = record_at(start + 30, 3, APP)
     for _ in range(2):
         pipeline.load([record])
         assert {STORED: 3, RECEIVED: 3}.items() <= totals.read().totals.items()
-    pipeline.load([record_at(start + 40, spans=2)])
+    pipeline.load([record_at(start + 40, 2, APP)])
     assert {STORED: 5, RECEIVED: 5}.items() <= totals.read().totals.items()
 
 
 def test_totals_begin_at_zero(service: Service, pipeline: Pipeline) -> None:
     """What an earlier process loaded is not counted, what it left to be loaded is."""
     start = next(_first_days)
-    pipeline.load([record_at(start, spans=4)])
+    pipeline.load([record_at(start, 4, APP)])
     totals = totals_since(service.engine, start)
     assert set(totals.read().totals.values()) == {0}
-    pipeline.load([record_at(start - 10, spans=1)])
+    pipeline.load([record_at(start - 10, 1, APP)])
     assert totals.read().totals[STORED] == 1
 
 
-def insert(engine: Engine, minute_s: int, record: int, reason: str, spans: int) -> None:
-    """Write a row of the ledger; the same record again replaces it."""
+def insert(engine: Engine, minute_s: int, record: int, reason: str, items: int) -> None:
+    """Write what became of a record; the same record again replaces it."""
     columns = (
-        "minute", "application", "key_id", "transport", "record_id", "outcome", "reason", "spans",
+        "minute", "application", "key_id", "transport", "record_id", "source", "outcomes",
     )  # fmt: skip
     minute = datetime.fromtimestamp(minute_s, timezone.utc)
-    outcome = "filtered" if reason else "stored"
-    row = (
-        minute,
-        "metrics-test",
-        "key",
-        "grpc",
-        record.to_bytes(16, "big"),
-        outcome,
-        reason,
-        spans,
-    )
-    engine.insert("ledger", columns, [row])
+    account = [(outcome_of(reason), reason, items)]
+    row = (minute, APP, "key", "grpc", record.to_bytes(16, "big"), "store", account)
+    engine.insert("ledger_records", columns, [row])
 
 
 class CountingEngine:
@@ -361,7 +284,7 @@ class CountingEngine:
         self.asked_from: list[int] = []
         self.is_down = False
 
-    def query(self, sql: str, parameters: dict[str, int]) -> Rows:
+    def query(self, sql: str, parameters: dict[str, Any]) -> Rows:
         """Ask the real engine, unless it is down."""
         if self.is_down:
             raise EngineError("connection refused", None)
@@ -376,7 +299,7 @@ def test_totals_stay_when_minutes_settle(service: Service) -> None:
     totals = totals_since(cast(Engine, engine), start, lambda: loaded_until[0])
     for minute in range(12):
         insert(service.engine, start + 60 * minute, minute, "", 10)
-        insert(service.engine, start + 60 * minute, minute, "placeholder", 1)
+        insert(service.engine, start + 60 * minute, 100 + minute, "placeholder", 1)
     expected = {STORED: 120, ("filtered", "placeholder"): 12}
     for minute in range(12):
         loaded_until[0] = start + 60 * minute + 59

@@ -72,8 +72,8 @@ def test_a_trace_of_a_hundred_thousand_spans(client: Client, service: Service) -
         for n in range(total)
     )
     ledger = (
-        "SELECT outcome, reason, toUInt64(sum(spans)) FROM ledger FINAL WHERE record_id IN "
-        "(SELECT record_id FROM ledger GROUP BY record_id HAVING maxIf(spans, outcome = 'received')"
+        "SELECT outcome, reason, toUInt64(sum(items)) FROM ledger WHERE record_id IN "
+        "(SELECT record_id FROM ledger GROUP BY record_id HAVING maxIf(items, outcome = 'received')"
         " = %(size)s) GROUP BY ALL ORDER BY ALL"
     )
     size = _FAMILIES_OF_REQUEST * _FAMILY

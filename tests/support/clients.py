@@ -25,6 +25,7 @@ KEY_SETTINGS = {
 }
 WRITE_HEADERS = {"X-Auth-User": APPLICATION, "X-Auth-Key": WRITE_KEY}
 READ_HEADERS = {"X-Auth-User": APPLICATION, "X-Auth-Key": READ_KEY}
+ADMIN_HEADERS = {"X-Auth-User": APPLICATION, "X-Auth-Key": ADMIN_KEY}
 # Later than any event may be, in Unix seconds.
 FAR_FUTURE = 4_102_444_800
 

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +59,12 @@ class ServiceProcess:
 
 @contextmanager
 def service_process(
-    data_dir: Path, cwd: Path | None = None, config: Path | None = None, /, **settings: str
+    data_dir: Path,
+    cwd: Path | None = None,
+    config: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    /,
+    **settings: str,
 ) -> Iterator[ServiceProcess]:
     """Run a service on free ports; kill it at the end of the block if it still runs.
 
@@ -67,6 +72,7 @@ def service_process(
         data_dir: Its data directory.
         cwd: Where it is started.
         config: Its settings file.
+        variables: Further variables of its environment.
         settings: Further settings, by variables.
     """
     command = serve_command(
@@ -76,7 +82,7 @@ def service_process(
         command += ["--config", str(config)]
     with subprocess.Popen(
         command,
-        env=environment(**{**KEY_SETTINGS, **settings}),
+        env=environment(**{**KEY_SETTINGS, **settings}) | dict(variables or {}),
         stdout=subprocess.PIPE,
         cwd=cwd,
         text=True,

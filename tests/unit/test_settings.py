@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from otel_apinalytics.errors import ConfigError
-from otel_apinalytics.settings import MappingSetting, Settings, read_settings
+from otel_apinalytics.settings import (
+    MappingSetting,
+    RetentionSetting,
+    Settings,
+    read_settings,
+)
 
 
 def write(directory: Path, text: str) -> Path:
@@ -233,6 +238,42 @@ def test_a_variable_that_is_no_mapping_stops_the_start(
     monkeypatch.setenv("APINALYTICS_MAPPING", value)
     with pytest.raises(ConfigError, match="mapping"):
         read_settings({})
+
+
+# ---- retention ----
+
+
+def test_retention_of_single_applications_in_the_file(tmp_path: Path) -> None:
+    """A table for each; what is left out is as for all."""
+    text = (
+        'retention_events_days = 60\n[[retention]]\napplication = "shop"\nevents_days = 30\n'
+        '[[retention]]\napplication = "bank"\nrejected_rows = 5\nledger_days = 4000\n'
+    )
+    settings = read_settings({}, write(tmp_path, text))
+    assert (settings.retention_events_days, settings.retention_rejected_days) == (60, 14)
+    assert settings.retention == (
+        RetentionSetting(application="shop", events_days=30),
+        RetentionSetting(application="bank", rejected_rows=5, ledger_days=4000),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("retention_events_days = 0", "retention_events_days"),
+        ("retention_rejected_rows = 0", "retention_rejected_rows"),
+        ("retention_ledger_days = 36501", "retention_ledger_days"),
+        ('[[retention]]\napplication = "a"\nevents_days = 0', "retention, entry 1, events_days"),
+        ('[[retention]]\napplication = "a"\ndays = 1', "retention, entry 1, days"),
+        ("[[retention]]\nevents_days = 1", "retention, entry 1, application"),
+        ('[[retention]]\napplication = "a"\n[[retention]]\napplication = "a"', "'a'"),
+    ],
+)
+def test_a_wrong_retention_stops_the_start(tmp_path: Path, text: str, message: str) -> None:
+    """Nothing is deleted by a limit that was not meant."""
+    with pytest.raises(ConfigError, match="setting retention") as caught:
+        read_settings({}, write(tmp_path, text))
+    assert message in str(caught.value)
 
 
 # ---- TLS ----

@@ -21,8 +21,19 @@ from otel_apinalytics.errors import (
 from otel_apinalytics.telemetry import PREFIX, LedgerReading, Telemetry
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
-UNITS = ("seconds", "bytes", "requests", "items", "records", "segments", "failures")
-LABELS = {"transport", "kind", "reason", "signal", "outcome", "le"}
+UNITS = (
+    "seconds",
+    "bytes",
+    "requests",
+    "items",
+    "records",
+    "segments",
+    "failures",
+    "days",
+    "rows",
+    "merges",
+)
+LABELS = {"transport", "kind", "reason", "signal", "outcome", "le", "table", "task"}
 
 
 def scrape(telemetry: Telemetry) -> dict[str, Metric]:
@@ -102,7 +113,7 @@ def test_what_is_not_kept_is_counted_apart() -> None:
     ("error", "reason"),
     [
         (AuthenticationError("no key"), "unauthenticated"),
-        (PermissionDeniedError("read only", "shop"), "forbidden"),
+        (PermissionDeniedError("read only", "shop", "k1"), "forbidden"),
         (RequestTooLargeError("too large"), "too_large"),
         (InvalidRequestError("not protobuf"), "invalid"),
         (RetryableError("behind"), "unavailable"),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -17,6 +18,7 @@ from otel_apinalytics.errors import (
     AuthenticationError,
     InvalidRequestError,
     PermissionDeniedError,
+    RequestTooLargeError,
     RetryableError,
 )
 from otel_apinalytics.normalize import outcomes
@@ -31,6 +33,7 @@ from otel_apinalytics.receiver.log import (
     open_log_directory,
 )
 from otel_apinalytics.receiver.recovery import digests_of
+from otel_apinalytics.receiver.refusals import Refusals
 from otel_apinalytics.receiver.segment import LogIdentity
 from otel_apinalytics.service import Service
 from otel_apinalytics.store.keys import Key, KeyRing, Scope
@@ -40,6 +43,7 @@ from otel_apinalytics.wire.log_pb2 import LogHeader, LogRecord
 from tests.opened_segments import open_segment
 from tests.support.clients import APPLICATION, READ_KEY, WRITE_KEY
 from tests.support.otlp import make_request, make_span
+from tests.support.waiting import wait_for
 
 MASTER_KEY, DUPLICATES_KEY = bytes(32), bytes(range(32))
 KEY, OTHER = Key("shop", "key-1", Scope.WRITE), Key("bank", "key-2", Scope.WRITE)
@@ -51,6 +55,7 @@ REJECTED, DUPLICATE = log_pb2.PAYLOAD_REJECTED, log_pb2.PAYLOAD_DUPLICATE
 EVENT = {"timestamp": 1_400_000_000, "method": "GET"}
 WITH_IDS = EVENT | {"trace_id": "0123456789abcdef" * 2, "span_id": "0123456789abcdef"}
 BAD = {"timestamp": -1}
+_LAST = LogHeader(application="last").SerializeToString()
 
 
 class Door:
@@ -62,11 +67,13 @@ class Door:
     """
 
     def __init__(self, directory: Path, keys: KeyRing, **limits: int) -> None:
-        self._directory = directory
+        self.directory = directory
         self._identity: LogIdentity = open_log_directory(directory, MASTER_KEY)
         self.log = RequestLog(directory, self._identity, self._sealed, Limits(**limits))
         self._duplicates = Duplicates(directory, DUPLICATES_KEY)
-        self.admission = Admission(keys, self.log, self._duplicates, Telemetry())
+        telemetry = Telemetry()
+        self.refusals = Refusals(self.log, telemetry)
+        self.admission = Admission(keys, self.log, self._duplicates, self.refusals, telemetry)
 
     def _sealed(self, segment: SealedSegment) -> None:
         """Leave a segment where it is."""
@@ -81,7 +88,7 @@ class Door:
 
     def recover(self) -> None:
         """Know what an earlier door wrote, as a start does."""
-        earlier = [s for s in find_segments(self._directory) if s.size]
+        earlier = [s for s in find_segments(self.directory) if s.size]
         self._duplicates.remember(digests_of(earlier, self._identity))
 
     def close(self) -> None:
@@ -91,11 +98,16 @@ class Door:
 
     def records(self) -> list[LogRecord]:
         """Return what the log has, once it is closed."""
+        # The writer's thread takes note of what is durable, and then writes on: behind this record
+        # is all that it wrote for that reason.
+        with contextlib.suppress(RetryableError):
+            self.log.append(_LAST).result(DEADLINE_S)
         self.close()
         return [
             LogRecord.FromString(record)
-            for segment in find_segments(self._directory)
+            for segment in find_segments(self.directory)
             for record in open_segment(segment.path, segment.sequence, self._identity)[0]
+            if record != _LAST
         ]
 
     def ledger(self) -> list[tuple[int, int]]:
@@ -148,24 +160,66 @@ def test_a_write_key_gets_in(door: Door) -> None:
     """With the application or without."""
     for application in (APPLICATION, None):
         assert door.admission.authenticate(application, WRITE_KEY, "grpc").scope is Scope.WRITE
-    assert door.admission.last_refusal(APPLICATION) is None
+    assert door.refusals.last(APPLICATION) is None
 
 
 def test_refusals_are_remembered_for_whom_they_concern(door: Door) -> None:
-    """An unknown key may be anybody's, a known one is its application's."""
+    """Of an unknown key, whom it names; a known one is its application's."""
     with pytest.raises(AuthenticationError):
         door.admission.authenticate(None, "wrong", "grpc")
     for application in (APPLICATION, "bank"):
-        refusal = door.admission.last_refusal(application)
+        refusal = door.refusals.last(application)
         assert refusal is not None
         assert (refusal.transport, refusal.application) == ("grpc", None)
         assert "wrong" not in refusal.reason
     with pytest.raises(PermissionDeniedError):
         door.admission.authenticate(None, READ_KEY, "http")
-    mine, other = door.admission.last_refusal(APPLICATION), door.admission.last_refusal("bank")
+    mine, other = door.refusals.last(APPLICATION), door.refusals.last("bank")
     assert mine is not None
     assert other is not None
     assert (mine.application, other.application) == (APPLICATION, None)
+
+
+def test_refusals_are_in_the_ledger(door: Door) -> None:
+    """Counted together by whose they are, as far as that is known, and why."""
+    for application in (APPLICATION, APPLICATION, "unheard-of", None):
+        with pytest.raises(AuthenticationError):
+            door.admission.authenticate(application, "wrong", "grpc")
+    with pytest.raises(PermissionDeniedError) as denied:
+        door.admission.authenticate(None, READ_KEY, "http")
+    door.admission.refused("http", RequestTooLargeError("large"), KEY)
+    door.refusals.start()
+    door.refusals.close()
+    assert {
+        (r.application, r.key_id, r.transport, r.reject_reason): r.received_count
+        for r in door.records()
+        if r.payload == log_pb2.PAYLOAD_REFUSED
+    } == {
+        (APPLICATION, "", "grpc", "unauthenticated"): 2,
+        ("", "", "grpc", "unauthenticated"): 2,
+        (APPLICATION, denied.value.key_id, "http", "forbidden"): 1,
+        (KEY.application, KEY.key_id, "http", "too_large"): 1,
+    }
+
+
+def test_refusals_wait_for_a_log_that_can_be_written(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be counted in the ledger now is counted later."""
+    real, failures = os.fdatasync, iter(range(2))
+
+    def fail(descriptor: int) -> None:
+        if next(failures, None) is None:
+            real(descriptor)
+        else:
+            raise OSError("disk")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    door.admission.refused("http", RequestTooLargeError("large"), KEY)
+    door.refusals.start()
+    wait_for(lambda: [s for s in find_segments(door.directory) if s.size > 100])
+    door.refusals.close()
+    assert door.ledger() == [(log_pb2.PAYLOAD_REFUSED, 1)]
 
 
 # ---- spans ----

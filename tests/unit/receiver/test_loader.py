@@ -3,23 +3,27 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from otel_apinalytics.normalize.batch_rules import BatchRules
 from otel_apinalytics.normalize.mapping import NO_MAPPING, Mapping, MappingEntry
+from otel_apinalytics.receiver import loader
 from otel_apinalytics.receiver.loader import Loader
 from otel_apinalytics.receiver.log import (
     SET_ASIDE,
     RequestLog,
     SealedSegment,
+    find_segments,
     open_log_directory,
 )
 from otel_apinalytics.receiver.records import events_record, new_header, spans_record
-from otel_apinalytics.receiver.segment import LogIdentity
+from otel_apinalytics.receiver.segment import Content, LogIdentity, read_segment
+from otel_apinalytics.store.checked_parts import CheckedParts
 from otel_apinalytics.store.engine import Engine, EngineError, LoadStatement
 from otel_apinalytics.store.loads import Loads
 from otel_apinalytics.wire.log_pb2 import PAYLOAD_TRACES, LogRecord
@@ -40,23 +44,34 @@ class Store:
         faults: Errors of the first loads, one each.
     """
 
-    directory = None
-
     def __init__(self, faults: Sequence[EngineError] = ()) -> None:
         self.faults = list(faults)
         self.statements: list[LoadStatement] = []
         self.sources: list[bytes] = []
+        self.tokens: list[str] = []
+        #: Errors of the first syncs.
+        self.sync_faults: list[OSError] = []
 
     @property
     def tables(self) -> list[str]:
         """The tables that were loaded, in order."""
         return [statement.table for statement in self.statements]
 
+    def file_system(self) -> Store:
+        """Return what is synced: this."""
+        return self
+
+    def sync(self) -> None:
+        """Make durable what there is, or fail."""
+        if self.sync_faults:
+            raise self.sync_faults.pop()
+
     def load(self, statement: LoadStatement, source: Path, token: str) -> None:
         """Take a load, or fail."""
         if self.faults:
             raise self.faults.pop(0)
         self.statements.append(statement)
+        self.tokens.append(token)
         self.sources.append(source.read_bytes())
 
 
@@ -78,10 +93,12 @@ def test_what_is_set_aside_replaces_nothing(tmp_path: Path) -> None:
     engine = cast(Engine, Store())
     for _ in range(2):
         segment = seal_damaged(tmp_path, identity)
-        loader = Loader(engine, lambda: LOADS, hash_key, identity, tmp_path, lambda *released: None)
-        loader.start()
-        loader.submit(segment)
-        loader.close()
+        loading = Loader(
+            engine, lambda: LOADS, hash_key, identity, tmp_path, lambda *released: None
+        )
+        loading.start()
+        loading.submit(segment)
+        loading.close()
         assert not segment.path.exists()
     assert len(list((tmp_path / SET_ASIDE).iterdir())) == 2
 
@@ -91,6 +108,7 @@ def load(
     store: Store,
     records: Sequence[bytes],
     loads: Callable[[], Loads] = lambda: LOADS,
+    parts: CheckedParts | None = None,
 ) -> list[float]:
     """Write records as one segment, load it, and return the seconds of each load that ended."""
     identity = open_log_directory(directory, bytes(32))
@@ -101,19 +119,21 @@ def load(
         log.append(record)
     log.close()
     seconds: list[float] = []
-    loader = Loader(
+    loading = Loader(
         cast(Engine, store),
         loads,
         hash_key,
         identity,
         directory,
         lambda _, load_s: seconds.append(load_s),
+        parts=parts,
     )
-    loader.start()
+    loading.start()
     for segment in sealed:
-        loader.submit(segment)
+        loading.submit(segment)
     wait_for(lambda: len(seconds) == len(sealed))
-    loader.close()
+    wait_for(lambda: not store.sync_faults)
+    loading.close()
     return seconds
 
 
@@ -126,7 +146,7 @@ def test_what_is_loaded_is_deleted(tmp_path: Path) -> None:
     """Nothing is left in the log but its name."""
     store = Store()
     load(tmp_path, store, records(3))
-    assert store.tables == ["ledger", "normalized"]
+    assert store.tables == ["ledger_records", "normalized"]
     assert [path.name for path in tmp_path.iterdir()] == ["id"]
 
 
@@ -135,22 +155,89 @@ def test_a_fault_of_the_store_is_waited_out(tmp_path: Path, code: int | None) ->
     """Whatever it is, nothing is rejected for it, and the wait is no part of the load's time."""
     store = Store([EngineError("fault", code)] * 2)
     (seconds,) = load(tmp_path, store, records(3))
-    assert store.tables == ["ledger", "normalized"]
+    assert store.tables == ["ledger_records", "normalized"]
     # Two waits of a quarter and half a second came before.
     assert seconds < 0.5
     assert [path.name for path in tmp_path.iterdir()] == ["id"]
 
 
-@pytest.mark.parametrize("code", [32, 444, 241])
-def test_a_record_at_fault_is_found_and_kept(tmp_path: Path, code: int) -> None:
-    """Halving leaves one record, which is rejected; the segment is set aside, not destroyed."""
-    store = Store([EngineError("fault", code)] * 3)
-    load(tmp_path, store, records(4))
-    # Of four records the first is rejected: ledger and dead letter; then one, then two are loaded.
-    rejected, loaded = ["ledger", "ledger", "rejected"], ["ledger", "normalized"]
-    assert store.tables == rejected + loaded + loaded
+def test_a_segment_with_a_rejected_record_is_kept(tmp_path: Path) -> None:
+    """Of what could not be loaded there is still the original."""
+    store = Store([EngineError("fault", 32)])
+    load(tmp_path, store, records(1))
+    # A record without content is taken, so that this one is at fault.
+    assert store.tables == ["ledger_records", "normalized", *["ledger_records"] * 2, "rejected"]
     assert len(list((tmp_path / SET_ASIDE).iterdir())) == 1
     assert [path.name for path in tmp_path.glob("*.log")] == []
+
+
+class _Parts:
+    """Parts of which some are lost.
+
+    Args:
+        damaged: Tables that are found damaged after each load.
+    """
+
+    def __init__(self, *damaged: set[str]) -> None:
+        self._damaged = [*damaged]
+        self.taken_out: list[set[str]] = []
+
+    def damaged_tables(self) -> set[str]:
+        """Return what is damaged now."""
+        return self._damaged.pop(0) if self._damaged else set()
+
+    def take_out(self, tables: set[str]) -> None:
+        """Take note."""
+        self.taken_out.append(tables)
+
+
+def test_a_load_that_the_disk_lost_is_done_again(tmp_path: Path) -> None:
+    """Under another token: the engine may still know the first one."""
+    store, parts = Store(), _Parts({"events"}, {"events", "rejected"})
+    assert len(load(tmp_path, store, records(1), parts=cast(CheckedParts, parts))) == 1
+    assert parts.taken_out == [{"events"}, {"events", "rejected"}]
+    assert store.tables == ["ledger_records", "normalized"] * 3
+    assert len(set(store.tokens)) == 6
+    assert [path.name for path in tmp_path.iterdir()] == ["id"]
+
+
+def test_after_a_failed_sync_all_that_was_loaded_is_loaded_again(tmp_path: Path) -> None:
+    """What the kernel could not write it takes for written: a second sync says nothing of it."""
+    store = Store()
+    store.sync_faults = [OSError("disk")]
+    (seconds,) = load(tmp_path, store, records(1))
+    assert seconds >= 0
+    first, again = store.tokens[:2], store.tokens[2:]
+    assert store.tables[:2] == ["ledger_records", "normalized"]
+    # At once, or with the next start.
+    left = [path.name for path in tmp_path.iterdir()]
+    if again:
+        assert not {*first} & {*again}
+        assert left == ["id"]
+    else:
+        assert "0000000000000001.lost" in left
+        seconds_again = load_left(tmp_path, store)
+        assert seconds_again >= 0
+        assert not {*first} & {*store.tokens[2:]}
+        assert [path.name for path in tmp_path.iterdir()] == ["id"]
+
+
+def load_left(directory: Path, store: Store) -> float:
+    """Load the segment that is there, as the next start does; return the load's seconds."""
+    (segment,) = find_segments(directory)
+    seconds: list[float] = []
+    loading = Loader(
+        cast(Engine, store),
+        lambda: LOADS,
+        hash_key,
+        open_log_directory(directory, bytes(32)),
+        directory,
+        lambda _, load_s: seconds.append(load_s),
+    )
+    loading.start()
+    loading.submit(segment)
+    loading.close()
+    return seconds[0]
 
 
 def messages_of(stream: bytes) -> list[LogRecord]:
@@ -200,10 +287,49 @@ def test_batch_rules_are_paid_for_where_they_are_needed(tmp_path: Path, needed: 
     headers = [new_header("app", "key", "grpc", 1) for _ in range(3)]
     headers[1].batch_rules = needed
     load(tmp_path, store, [spans_record(header, b"") for header in headers])
-    assert store.tables == ["ledger", "normalized"]
+    assert store.tables == ["ledger_records", "normalized"]
     assert [statement.reads_again for statement in store.statements] == [False, needed > 0]
     assert "nested_in_server_span" in store.statements[1].select
     assert store.statements[1] == Loads(NO_MAPPING).for_payloads([PAYLOAD_TRACES], needed)[1]
+
+
+def test_a_segment_that_the_disk_cannot_read_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried five times, then set aside; the one behind it is loaded."""
+    store, tries = Store(), []
+
+    def read(path: Path, sequence: int, *arguments: Any) -> Content:
+        if sequence == 1:
+            tries.append(sequence)
+            raise OSError(errno.EIO, "disk")
+        return read_segment(path, sequence, *arguments)
+
+    monkeypatch.setattr(loader, "read_segment", read)
+    monkeypatch.setattr(loader, "_MIN_BACKOFF_S", 0.001)
+    for _ in range(2):
+        seconds = load(tmp_path, store, records(1))
+    assert (len(tries), len(seconds)) == (5, 1)
+    assert store.tables == ["ledger_records", "normalized"]
+    assert [p.name for p in (tmp_path / SET_ASIDE).iterdir()] == ["0000000000000001.log"]
+
+
+def test_too_many_open_files_are_waited_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it takes: the segment is good."""
+    store, faults = Store(), iter([OSError(errno.EMFILE, "too many")] * 9)
+
+    def read(*arguments: Any) -> Content:
+        if fault := next(faults, None):
+            raise fault
+        return read_segment(*arguments)
+
+    monkeypatch.setattr(loader, "read_segment", read)
+    monkeypatch.setattr(loader, "_MIN_BACKOFF_S", 0.001)
+    load(tmp_path, store, records(1))
+    assert store.tables == ["ledger_records", "normalized"]
+    assert not (tmp_path / SET_ASIDE).exists()
 
 
 def test_each_kind_of_payload_has_its_statement(tmp_path: Path) -> None:
@@ -214,7 +340,7 @@ def test_each_kind_of_payload_has_its_statement(tmp_path: Path) -> None:
         store,
         [*records(1), events_record(new_header("app", "key", "http", 1), b"")],
     )
-    assert store.tables == ["ledger", "normalized", "normalized"]
+    assert store.tables == ["ledger_records", "normalized", "normalized"]
     assert len({statement.select for statement in store.statements}) == 3
 
 

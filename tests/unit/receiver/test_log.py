@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -23,6 +24,7 @@ from otel_apinalytics.receiver.log import (
 )
 from otel_apinalytics.receiver.segment import LogIdentity, segment_path
 from tests.opened_segments import open_segment
+from tests.support.waiting import wait_for
 
 MASTER_KEY = bytes(range(32))
 # So far away that only a defect reaches it.
@@ -102,6 +104,11 @@ def open_log(tmp_path: Path, identity: LogIdentity, sealed: Sealed) -> Iterator[
 def done(future: Future[None]) -> None:
     """Wait until a record is acknowledged."""
     future.result(DEADLINE_S)
+
+
+def a_segment(size: int, opened_at: float = 0.0) -> SealedSegment:
+    """Return a segment of which only the size matters."""
+    return SealedSegment(1 << 40, Path("none"), size, opened_at)
 
 
 def on_disk(directory: Path, identity: LogIdentity) -> list[list[bytes]]:
@@ -213,7 +220,7 @@ def test_too_much_pending_is_refused_until_it_is_released(
     (segment,) = sealed.wait_for(1)
     with pytest.raises(RetryableError, match="behind"):
         log.append(bytes(300))
-    log.released(segment.size, 0.0)
+    log.released(segment, 0.0)
     done(log.append(bytes(300)))
     assert len(sealed.wait_for(2)) == 2
 
@@ -223,7 +230,7 @@ def test_pending_bytes_are_what_the_files_hold(open_log: OpenLog, sealed: Sealed
     log = open_log(segment_bytes=1, pending_bytes=1000)
     for number in range(1, 6):
         done(log.append(bytes(300)))
-        log.released(sealed.wait_for(number)[-1].size, 0.0)
+        log.released(sealed.wait_for(number)[-1], 0.0)
     with pytest.raises(RetryableError):
         log.append(bytes(1001))
     done(log.append(bytes(1000)))
@@ -232,10 +239,11 @@ def test_pending_bytes_are_what_the_files_hold(open_log: OpenLog, sealed: Sealed
 def test_earlier_segments_count(open_log: OpenLog) -> None:
     """What an earlier process left to load takes its part of the limit."""
     log = open_log(start=False, pending_bytes=1000)
-    log.start(pending_bytes=900)
+    earlier = a_segment(900)
+    log.start([earlier])
     with pytest.raises(RetryableError, match="behind"):
         log.append(bytes(101))
-    log.released(900, 0.0)
+    log.released(earlier, 0.0)
     done(log.append(bytes(101)))
 
 
@@ -243,12 +251,111 @@ def test_earlier_segments_count(open_log: OpenLog) -> None:
 def test_a_released_segment_larger_than_known_is_harmless(open_log: OpenLog, load_s: float) -> None:
     """The count of pending bytes does not fall below zero."""
     log = open_log(pending_bytes=1000)
-    log.released(10**9, load_s)
+    log.released(a_segment(10**9), load_s)
     with pytest.raises(RetryableError):
         log.append(bytes(1001))
 
 
+def test_a_group_fills_a_segment_and_goes_on_in_the_next(
+    tmp_path: Path, identity: LogIdentity, open_log: OpenLog
+) -> None:
+    """However much waits together, a segment is larger than its limit by one record at most."""
+    log = open_log(start=False, segment_bytes=1000)
+    futures = [log.append(bytes(400)) for _ in range(10)]
+    log.start()
+    log.close()
+    assert all(future.done() and future.exception() is None for future in futures)
+    assert [len(records) for records in on_disk(tmp_path, identity)] == [3, 3, 3, 1]
+
+
+# ---- what is settled ----
+
+
+def test_what_was_acknowledged_is_flushed(open_log: OpenLog, sealed: Sealed) -> None:
+    """A flush seals at once, and waits for the load; what comes later does not hold it up."""
+    log = open_log()
+    log.released(a_segment(0), 1e6)  # No segment is sealed for its age.
+    done(log.append(b"before"))
+    flushed: Future[None] = Future()
+
+    def flush() -> None:
+        log.flush(DEADLINE_S)
+        flushed.set_result(None)
+
+    thread = threading.Thread(target=flush)
+    thread.start()
+    (segment,) = sealed.wait_for(1)
+    done(log.append(b"after"))
+    assert not flushed.done()
+    log.released(segment, 1e6)
+    done(flushed)
+    thread.join()
+
+
+def test_a_flush_ends(open_log: OpenLog) -> None:
+    """A store that does not load is told of, and not waited for for ever."""
+    log = open_log()
+    log.flush(0.0)
+    done(log.append(b"one"))
+    with pytest.raises(RetryableError, match="behind"):
+        log.flush(0.01)
+
+
+def test_settled_is_what_is_loaded(open_log: OpenLog, sealed: Sealed) -> None:
+    """It stands still while something waits to be loaded, an earlier process's segments too."""
+    log = open_log(start=False)
+    earlier = a_segment(10, opened_at=1_000_000.0)
+    log.start([earlier])
+    assert 999_900 < log.settled_until() < 1_000_000
+    before = time.time()
+    done(log.append(b"one"))
+    log.released(earlier, 0.0)
+    (segment,) = sealed.wait_for(1)
+    assert before - 20 < log.settled_until() < before
+    assert log.settled_until() == log.settled_until()
+    log.released(segment, 0.0)
+    first = log.settled_until()
+    assert first < time.time()
+    wait_for(lambda: log.settled_until() > first)
+
+
+def test_a_clock_that_was_set_back_settles_nothing_early(
+    open_log: OpenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was begun at a later time than now is still not loaded."""
+    log = open_log()
+    done(log.append(b"one"))
+    monkeypatch.setattr(time, "time", lambda: 5000.0)
+    assert log.settled_until() < 5000.0
+
+
 # ---- faults ----
+
+
+def test_a_disk_that_is_nearly_full_refuses_and_recovers(
+    tmp_path: Path, identity: LogIdentity, open_log: OpenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What room there is belongs to the engine; when there is more, requests are taken again."""
+    free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+    log = open_log(min_free_bytes=free // 2)
+    assert log.faults() == []
+    real = os.statvfs
+    monkeypatch.setattr(os, "statvfs", lambda _: _Full)
+    with pytest.raises(RetryableError, match="nearly full") as refused:
+        done(log.append(b"refused"))
+    assert refused.value.retry_after_s >= 1
+    assert log.faults() == ["the disk is nearly full"]
+    monkeypatch.setattr(os, "statvfs", real)
+    assert log.faults() == []
+    done(log.append(b"taken"))
+    assert on_disk(tmp_path, identity) == [[b"taken"]]
+    assert log.pending_bytes == find_segments(tmp_path)[0].size
+
+
+class _Full:
+    """A file system with one free block."""
+
+    f_bavail, f_frsize = 1, 4096
 
 
 def test_after_a_failed_sync_the_record_is_written_again(
@@ -261,7 +368,7 @@ def test_after_a_failed_sync_the_record_is_written_again(
     """The record goes to a new segment and is acknowledged; the old one keeps what it had."""
     sync = FaultySync(monkeypatch)
     log = open_log()
-    log.released(0, 1e6)  # No segment is sealed for its age.
+    log.released(a_segment(0), 1e6)  # No segment is sealed for its age.
     done(log.append(b"before"))
     sync.failures = 1
     done(log.append(b"again"))

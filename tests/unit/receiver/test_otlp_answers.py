@@ -33,7 +33,7 @@ from otel_apinalytics.receiver.otlp_answers import (
 
 CODES = [
     (AuthenticationError("x"), Code.UNAUTHENTICATED, 401),
-    (PermissionDeniedError("x", "shop"), Code.PERMISSION_DENIED, 403),
+    (PermissionDeniedError("x", "shop", "k1"), Code.PERMISSION_DENIED, 403),
     (RequestTooLargeError("x"), Code.RESOURCE_EXHAUSTED, 413),
     (UnsupportedMediaTypeError("x"), Code.INVALID_ARGUMENT, 415),
     (InvalidRequestError("x"), Code.INVALID_ARGUMENT, 400),

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The account over HTTP: the ledger by minute, and the dead letters."""
+
+# No deferred annotations here: FastAPI must see the dependency that is made inside the function.
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse
+
+from otel_apinalytics.api.auth import request_key, visible_application
+from otel_apinalytics.normalize.outcomes import REJECT_REASONS
+from otel_apinalytics.query.dead_letters import run_dead_letters
+from otel_apinalytics.query.ledger import run_ledger
+from otel_apinalytics.query.ledger_parameters import (
+    DEFAULT_LIMIT,
+    MAX_LIMIT,
+    parse_dead_letters,
+    parse_ledger,
+)
+from otel_apinalytics.store.engine import Engine
+from otel_apinalytics.store.keys import Key, KeyRing, Scope
+
+
+def router(
+    engine: Engine, keys: KeyRing, query_timeout_s: float, settled_until: Callable[[], float]
+) -> APIRouter:
+    """Return the routes under `/1/` that a read key may ask of its application, an admin of all."""
+    routes = APIRouter(prefix="/1", tags=["account"])
+    AccountKey = Annotated[Key, Depends(request_key(keys, Scope.READ, Scope.ADMIN))]
+
+    # The query string is parsed as a whole, for unknown parameters are errors; what is declared
+    # here is for the documentation.
+    @routes.get("/ledger/{start}/{end}/")
+    @routes.get("/ledger/{start}/{end}", include_in_schema=False)
+    def ledger(
+        key: AccountKey,
+        request: Request,
+        start: str,
+        end: str,
+        granularity: Annotated[
+            str, Query(description="Seconds, a multiple of 60, or minute, hour, day, week.")
+        ] = "",
+    ) -> JSONResponse:
+        """Account for what was received, by minute, application, key, transport and outcome.
+
+        Times are Unix seconds, of receipt; the minutes that begin in the range are included.
+        `difference` is received - (stored + duplicate + filtered + rejected) of the minutes that
+        are settled: 0, unless something was lost. `refused` counts requests, beside the equation.
+        """
+        question = parse_ledger(start, end, request.query_params.multi_items())
+        # Before the question, so that all of what is settled is in the answer.
+        settled = settled_until()
+        application = visible_application(key)
+        found = run_ledger(engine, application, question, settled, query_timeout_s)
+        return JSONResponse(found.as_json())
+
+    @routes.get("/rejected/")
+    @routes.get("/rejected", include_in_schema=False)
+    def rejected(
+        key: AccountKey,
+        request: Request,
+        start: Annotated[str, Query(description="Received then or later, Unix seconds.")] = "",
+        end: Annotated[str, Query(description="Received before, Unix seconds.")] = "",
+        reason: Annotated[str, Query(description="One of " + ", ".join(REJECT_REASONS))] = "",
+        limit: Annotated[
+            str, Query(description=f"1 to {MAX_LIMIT}; {DEFAULT_LIMIT} if it is left out.")
+        ] = "",
+    ) -> JSONResponse:
+        """List what was rejected, newest first, with its fields as far as they are known.
+
+        At most ten of a record and reason are kept; the ledger counts them all.
+        """
+        question = parse_dead_letters(request.query_params.multi_items())
+        application = visible_application(key)
+        found, more = run_dead_letters(engine, application, question, query_timeout_s)
+        return JSONResponse({"rejected": found, "more": more})
+
+    return routes
