@@ -19,6 +19,7 @@ from otel_apinalytics.api import (
     routes_metrics,
     routes_page,
     routes_query,
+    routes_timeseries,
 )
 from otel_apinalytics.api.error_answers import install_error_answers
 from otel_apinalytics.store.engine import Engine
@@ -85,6 +86,7 @@ def create_app(parts: AppParts) -> FastAPI:
     app.router.routes[:0] = parts.ingest_routes
     app.include_router(routes_health.router(parts.faults))
     app.include_router(routes_metrics.router(parts.telemetry))
+    app.include_router(routes_timeseries.router(parts.engine, parts.keys, parts.query_timeout_s))
     app.include_router(
         routes_query.router(parts.engine, parts.keys, parts.query_timeout_s, parts.last_refusal)
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions over HTTP: timeseries as in 2014, raw events, the fields, an application's status."""
+"""Questions over HTTP: raw events, the fields, an application's status."""
 
 # No deferred annotations here: FastAPI must see the dependency that is made inside the function.
 
@@ -11,16 +11,10 @@ from fastapi.responses import JSONResponse
 
 from otel_apinalytics.api.auth import request_key
 from otel_apinalytics.api.streaming import BlocksResponse
-from otel_apinalytics.catalogue import DIMENSIONS, FIELDS, MEASURES, VIRTUAL_FIELDS, Field
-from otel_apinalytics.query.parameters import (
-    RAW_FORMATS,
-    field_names,
-    parse_raw_events,
-    parse_timeseries,
-)
+from otel_apinalytics.catalogue import FIELDS, VIRTUAL_FIELDS, Field
+from otel_apinalytics.query.parameters import RAW_FORMATS, parse_raw_events
 from otel_apinalytics.query.raw_events import run_raw_events
 from otel_apinalytics.query.status import run_status
-from otel_apinalytics.query.timeseries import run_timeseries
 from otel_apinalytics.store.engine import Engine
 from otel_apinalytics.store.keys import Key, KeyRing, Scope
 
@@ -45,33 +39,6 @@ def router(
 
     # The query string is parsed as a whole, for unknown parameters are errors; what is declared
     # here is for the documentation.
-    @routes.get("/timeseries/{start}/{end}/")
-    @routes.get("/timeseries/{start}/{end}", include_in_schema=False)
-    def timeseries(
-        key: ReadKey,
-        request: Request,
-        start: str,
-        end: str,
-        value: Annotated[str, Query(description="Measure: " + field_names(MEASURES))] = "",
-        granularity: Annotated[
-            str, Query(description="Seconds, or second, minute, hour, day, week.")
-        ] = "",
-        aggregation: Annotated[
-            str, Query(description="count, mean, min, max, sum, percentile_1 to percentile_99.")
-        ] = "",
-        group: Annotated[str, Query(description="One of " + field_names(DIMENSIONS))] = "",
-        include: Annotated[
-            list[str] | None, Query(description="field:value; may be repeated.")
-        ] = None,
-    ) -> JSONResponse:
-        """Aggregate a measure over time, by group.
-
-        Times are Unix seconds; the range includes its start and excludes its end.
-        """
-        question = parse_timeseries(start, end, request.query_params.multi_items())
-        answer = run_timeseries(engine, key.application, question, query_timeout_s)
-        return JSONResponse(answer.as_json())
-
     @routes.get("/events/{start}/{end}/", response_class=_NdjsonResponse)
     @routes.get("/events/{start}/{end}", include_in_schema=False)
     def raw_events(
@@ -83,9 +50,9 @@ def router(
     ) -> BlocksResponse:
         """Give the events themselves, a JSON object a line, in order of time.
 
-        Times are Unix seconds; the range includes its start and excludes its end. Each object has
-        all stored fields of `/1/fields/`; what is missing is null. An answer that is not complete
-        ends without the last chunk, which clients report as an error.
+        The range includes its start and excludes its end. Each object has all stored fields of
+        `/1/fields/`; what is missing is null. An answer that is not complete ends without the last
+        chunk, which clients report as an error.
         """
         start_us, end_us = parse_raw_events(start, end, request.query_params.multi_items())
         blocks = run_raw_events(engine, key.application, start_us, end_us, query_timeout_s)

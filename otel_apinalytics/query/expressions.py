@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timezone
 from typing import Any
 
 from otel_apinalytics.catalogue import Field, FieldType
 from otel_apinalytics.query.statement import MAX_SECONDS, range_condition
+from otel_apinalytics.query.zones import DAY_S, LocalTime
 
 _MAX_US = MAX_SECONDS * 1_000_000
-_DAY_US = 86_400 * 1_000_000
+_DAY_US = DAY_S * 1_000_000
+IN_UTC = LocalTime(timezone.utc, 0, 1)
 
 # The children of a call begin after it, and rarely a day later. The set of all spans is in memory:
 # with hashes it takes a quarter, and two that are equal are as rare as two equal events.
@@ -23,12 +26,12 @@ _IS_EDGE = (
     "(SELECT sipHash64(trace_id, span_id) FROM events "
     f"WHERE {range_condition('parents_start_us', 'parents_end_us')}), 'true', 'false')"
 )
-# Texts that are computed. The stored hour is faster to read than the time itself.
+# Texts that are computed; `{local}` stands for local time. No per cent sign: it is the parameters'.
 _VIRTUAL = {
     "status_class": "ifNull(concat(toString(intDiv(status_code, 100)), 'xx'), '')",
     "is_edge": _IS_EDGE,
-    "hour_of_day": "toString(toHour(hour))",
-    "weekday": "toString(toDayOfWeek(hour))",
+    "hour_of_day": "toString(modulo(intDiv({local}, 3600), 24))",
+    "weekday": f"toString(modulo(intDiv({{local}}, {DAY_S}), 7) + 1)",
 }
 _ENTRY_TYPES = {FieldType.TEXT_MAP: FieldType.TEXT, FieldType.NUMBER_MAP: FieldType.NUMBER}
 
@@ -61,18 +64,19 @@ def is_map(field: Field) -> bool:
     return field.type in _ENTRY_TYPES
 
 
-def text_expression(operand: Operand, role: str) -> str:
+def text_expression(operand: Operand, role: str, local: LocalTime = IN_UTC) -> str:
     """Return a dimension as text; missing is empty.
 
     Args:
         operand: The dimension.
         role: Tells its parameter from those of others in the statement.
+        local: Where the day begins.
     """
     name = operand.field.name
     if operand.entry is not None:
         return f"{name}[%({_entry_parameter(role)})s]"
     if operand.field.virtual:
-        return _VIRTUAL[name]
+        return _VIRTUAL[name].replace("{local}", local.seconds)
     if operand.type is FieldType.TEXT:
         return name
     return f"ifNull(toString({name}), '')"

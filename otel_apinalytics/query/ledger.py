@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from otel_apinalytics.errors import InvalidRequestError
 from otel_apinalytics.normalize import outcomes
+from otel_apinalytics.query.buckets import bucket_start
 from otel_apinalytics.query.ledger_parameters import MINUTE_S, LedgerQuestion
 from otel_apinalytics.query.statement import MAX_SECONDS, Statement, engine_faults
-from otel_apinalytics.query.timeseries import bucket_start, seconds_of
+from otel_apinalytics.query.times import seconds_of
 from otel_apinalytics.store.engine import Engine
 
 # An answer is built in memory.

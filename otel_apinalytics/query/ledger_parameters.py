@@ -8,12 +8,9 @@ from dataclasses import dataclass
 
 from otel_apinalytics.errors import InvalidRequestError
 from otel_apinalytics.normalize.outcomes import REJECT_REASONS
-from otel_apinalytics.query.parameters import (
-    parse_granularity,
-    parse_range,
-    parse_time,
-    split_parameters,
-)
+from otel_apinalytics.query.buckets import parse_granularity
+from otel_apinalytics.query.parameters import split_parameters
+from otel_apinalytics.query.times import parse_range, parse_time
 
 # The ledger's own buckets.
 MINUTE_S = 60

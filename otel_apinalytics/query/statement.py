@@ -11,6 +11,8 @@ from typing import Any
 from otel_apinalytics.errors import InvalidRequestError, RetryableError
 from otel_apinalytics.store.engine import EngineError
 
+# Of a part or a table that the disk lost, until it is taken out.
+_PASSING_CODES = frozenset({33, 60, 228})
 # Where the store's time type ends.
 MAX_SECONDS = 4_294_967_295
 
@@ -54,6 +56,7 @@ def engine_faults(timeout_s: float, advice: str) -> Iterator[None]:
     Raises:
         InvalidRequestError: The question takes too long or too much memory.
         RetryableError: The store is not available.
+        EngineError: The statement is wrong: a defect of the service.
     """
     try:
         yield
@@ -62,4 +65,7 @@ def engine_faults(timeout_s: float, advice: str) -> Iterator[None]:
             raise InvalidRequestError(
                 f"the question takes longer than {timeout_s:g} s or too much memory: {advice}"
             ) from error
-        raise RetryableError("the store is not available now") from error
+        if error.is_transient or error.code in _PASSING_CODES:
+            raise RetryableError("the store is not available now") from error
+        # A statement of ours that the engine does not take.
+        raise

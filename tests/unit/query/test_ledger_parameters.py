@@ -9,6 +9,7 @@ import pytest
 
 from otel_apinalytics.errors import InvalidRequestError
 from otel_apinalytics.normalize.outcomes import REJECT_REASONS
+from otel_apinalytics.query.buckets import GRANULARITIES
 from otel_apinalytics.query.ledger_parameters import (
     DEFAULT_LIMIT,
     MAX_LIMIT,
@@ -17,7 +18,6 @@ from otel_apinalytics.query.ledger_parameters import (
     parse_dead_letters,
     parse_ledger,
 )
-from otel_apinalytics.query.parameters import GRANULARITIES
 
 US = 1_000_000
 

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Aggregations: their names, what the engine sums up for each, and the number that comes of it.
+
+What the engine gives adds up exactly: integers, least and greatest values, and sets. Only the
+last step makes fractions of it, so that neither the order of events nor their groups matter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+from otel_apinalytics.catalogue import DIMENSIONS, MEASURES, WEIGHT_SCALE, FieldType
+from otel_apinalytics.errors import InvalidRequestError
+from otel_apinalytics.query.expressions import Operand, number_expression, text_expression
+from otel_apinalytics.query.zones import LocalTime
+
+Number: TypeAlias = int | float
+# From what the engine summed up, and the seconds that are counted; None where there is no value.
+Finish: TypeAlias = Callable[[Sequence[Any], float], Number | None]
+
+PERCENTILE = "percentile"
+UNIQUE = "unique"
+_NAMES = ("count", "mean", "min", "max", "sum", "rate", "error_rate", UNIQUE)
+_PERCENTILE = re.compile(r"(?:percentile_|p)((?:0|[1-9][0-9]?)(?:\.[0-9]{1,6})?)")
+# Fractions of numbers of the sender's own are summed as multiples of this part of one. Whole parts
+# and fractions are two sums of 128 bits; what is larger than 64 bits is added as it is.
+_PARTS_OF_ONE = 2**60
+_LARGEST_WHOLE = 2.0**63
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregation:
+    """What to compute in each bucket.
+
+    Args:
+        name: `count`, `mean`, `min`, `max`, `sum`, `rate`, `error_rate`, `unique` or `percentile`.
+        level: For a percentile, the level between 0 and 1; else None.
+    """
+
+    name: str
+    level: Fraction | None = None
+
+    @property
+    def fields(self) -> Sequence[str]:
+        """The fields that it can be of."""
+        return DIMENSIONS if self.name == UNIQUE else MEASURES
+
+    @property
+    def default_field(self) -> str:
+        """What it is of if nothing is said."""
+        return "consumer_id" if self.name == UNIQUE else "response_us"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How the engine computes an aggregation.
+
+    Args:
+        parts: Aggregates in SQL; a percentile has but one, of its bins.
+        rank: SQL of these, as `part_0`, `part_1` …: what the largest groups are the largest by;
+            null where there is no value.
+        finish: Makes the number of the parts.
+    """
+
+    parts: tuple[str, ...]
+    rank: str
+    finish: Finish
+
+
+def parse_aggregation(text: str) -> Aggregation:
+    """Return the aggregation of that name; `count` if there is no text.
+
+    Raises:
+        InvalidRequestError: There is none.
+    """
+    if not text or text in _NAMES:
+        return Aggregation(text or _NAMES[0])
+    match = _PERCENTILE.fullmatch(text)
+    if match and (percent := Fraction(match[1])) > 0:
+        return Aggregation(PERCENTILE, percent / 100)
+    raise InvalidRequestError(
+        "unknown aggregation",
+        parameter="aggregation",
+        value=text,
+        allowed=", ".join(_NAMES) + ", percentile_X or pX with 0 < X < 100",
+    )
+
+
+def weight_of(value: Operand) -> str:
+    """Return how many requests an event stands for, in thousandths.
+
+    Weights themselves are of events, not of requests.
+    """
+    return f"toUInt64({WEIGHT_SCALE})" if value.name == "weight" else "weight"
+
+
+def recipe(aggregation: Aggregation, value: Operand, local: LocalTime) -> Recipe:
+    """Return how to compute an aggregation.
+
+    Args:
+        aggregation: The aggregation.
+        value: What it is of; its role in the statement is `value`.
+        local: Where the day begins.
+    """
+    if aggregation.name in ("count", "rate", "error_rate"):
+        return _COUNTS[aggregation.name]
+    if aggregation.name == UNIQUE:
+        text = text_expression(value, "value", local)
+        return Recipe((f"uniqExactIf({text}, {text} != '')",), "part_0", _first)
+    scale = value.field.scale
+    if aggregation.name == PERCENTILE:
+        return Recipe(("result",), "part_0", lambda parts, _: quotient(_whole(parts[0]), scale))
+    number = number_expression(value, "value")
+    if aggregation.name in ("min", "max"):
+        parts = (f"{aggregation.name}OrNull({number})",)
+        return Recipe(parts, "part_0", lambda parts, _: quotient(parts[0], scale))
+    whole = _float_sum if value.type is FieldType.NUMBER and value.entry else _integer_sum
+    return whole(number, value, is_mean=aggregation.name == "mean")
+
+
+def quotient(number: Number | None, divisor: int) -> Number | None:
+    """Return a number divided, as an integer where it is one; None of None."""
+    if number is None or divisor == 0:
+        return None
+    if isinstance(number, int) and number % divisor == 0:
+        return number // divisor
+    return number / divisor
+
+
+def _whole(number: Number) -> Number:
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+def _first(parts: Sequence[Any], _: float) -> Number | None:
+    found: Number | None = parts[0]
+    return found
+
+
+def _integer_sum(number: str, value: Operand, *, is_mean: bool) -> Recipe:
+    weight, scale = weight_of(value), value.field.scale
+    total = f"sumOrNull(toInt128({number}) * {weight})"
+    if not is_mean:
+        return Recipe((total,), "part_0", lambda p, _: quotient(p[0], WEIGHT_SCALE * scale))
+    weights = f"sumIf({weight}, isNotNull({number}))"
+    return Recipe((total, weights), "part_0 / part_1", lambda p, _: quotient(p[0], p[1] * scale))
+
+
+def _float_sum(number: str, value: Operand, *, is_mean: bool) -> Recipe:
+    weight = weight_of(value)
+    is_large = f"abs({number}) >= {_LARGEST_WHOLE!r}"
+    whole = f"if({is_large}, 0, toInt64(trunc({number})))"
+    fraction = f"toInt64(if({is_large}, 0, {number} - trunc({number})) * {_PARTS_OF_ONE})"
+    parts = (
+        f"sumOrNull(toInt128({whole}) * {weight})",
+        f"sumOrNull(toInt128({fraction}) * {weight})",
+        f"sumIf({number} * {weight}, {is_large})",
+        f"sumIf({weight}, isNotNull({number}))",
+    )
+    total = f"(toFloat64(part_0) + toFloat64(part_1) / {_PARTS_OF_ONE} + ifNull(part_2, 0))"
+
+    def finish(parts: Sequence[Any], _: float) -> Number | None:
+        whole, fraction, large, weights = parts
+        if whole is None:
+            return None
+        divisor = weights if is_mean else WEIGHT_SCALE
+        small = quotient(whole * _PARTS_OF_ONE + fraction, _PARTS_OF_ONE * divisor)
+        return small + large / divisor if small is not None and large else small
+
+    return Recipe(parts, f"{total} / part_3" if is_mean else total, finish)
+
+
+def _rate(parts: Sequence[Any], seconds: float) -> Number | None:
+    return float(parts[0]) / WEIGHT_SCALE / seconds if seconds else None
+
+
+# Enough for 18 quadrillion requests.
+_REQUESTS = "sum(weight)"
+_COUNTS = {
+    "count": Recipe((_REQUESTS,), "part_0", lambda p, _: quotient(p[0], WEIGHT_SCALE)),
+    "rate": Recipe((_REQUESTS,), "part_0", _rate),
+    "error_rate": Recipe(
+        ("sumIf(weight, is_error)", _REQUESTS),
+        "part_0 / part_1",
+        lambda p, _: quotient(p[0], p[1]),
+    ),
+}
