@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from otel_apinalytics.errors import RetryableError
+from otel_apinalytics.normalize.outcomes import RECEIVED
 from otel_apinalytics.store.engine import Engine, EngineError
 
 
@@ -43,4 +44,6 @@ def run_status(engine: Engine, application: str, timeout_s: float) -> Status:
     outcomes: dict[str, dict[str, int]] = {}
     for outcome, reason, items, _ in rows:
         outcomes.setdefault(str(outcome), {})[str(reason)] = int(items)
-    return Status(max((row[3] for row in rows), default=None), outcomes)
+    # A request that was refused did not arrive.
+    received = (minute for outcome, _, _, minute in rows if outcome == RECEIVED)
+    return Status(max(received, default=None), outcomes)

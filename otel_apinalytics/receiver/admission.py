@@ -116,13 +116,14 @@ class Admission:
             key.application, key.key_id, transport, counts.spans, counts.batch_rules
         )
         header.digest = self._duplicates.digest(key.application, body)
+        invalid = _invalid_ids(counts)
 
         def append() -> Future[None]:
             durable = self._log.append(spans_record(header, body))
-            _when_kept(durable, lambda: self._count(header, "spans", _invalid_ids(counts)))
+            _when_kept(durable, lambda: self._count(header, "spans", invalid))
             return durable
 
-        return Admitted(self._append_once(header, "spans", append), counts)
+        return Admitted(self._append_once(header, "spans", invalid, append), counts)
 
     def admit_events(
         self,
@@ -164,10 +165,11 @@ class Admission:
             made.digest = digest if is_request else b""
             return made
 
+        invalid = {outcomes.INVALID_EVENT: len(events.refused)}
+
         def append_refused() -> Future[None]:
             made = header(len(events.refused), is_request=not events.count)
             durable = self._log.append(rejected_at_the_door(made, outcomes.INVALID_EVENT))
-            invalid = {outcomes.INVALID_EVENT: made.received_count}
             _when_kept(durable, lambda: self._count(made, "events", invalid))
             return durable
 
@@ -183,17 +185,23 @@ class Admission:
             return durable
 
         whole = header(total, is_request=True)
-        durable = self._append_once(whole, "events", append) if digest else append()
+        durable = self._append_once(whole, "events", invalid, append) if digest else append()
         return Admitted(durable, counts, events.refused)
 
     def _append_once(
-        self, header: LogHeader, kind: str, append: Callable[[], Future[None]]
+        self,
+        header: LogHeader,
+        kind: str,
+        invalid: Mapping[str, int],
+        append: Callable[[], Future[None]],
     ) -> Future[None]:
         """Append a request unless it was received before; then wait for the first, and count it."""
         digest = header.digest
         first = self._duplicates.claim(digest)
         if first is not None:
-            _when_kept(first, lambda: _if_possible(lambda: self._append_duplicate(header, kind)))
+            _when_kept(
+                first, lambda: _if_possible(lambda: self._append_duplicate(header, kind, invalid))
+            )
             return first
         try:
             durable = append()
@@ -212,11 +220,13 @@ class Admission:
             if number:
                 self.telemetry.invalid(header.transport, reason, number)
 
-    def _append_duplicate(self, header: LogHeader, kind: str) -> Future[None]:
+    def _append_duplicate(
+        self, header: LogHeader, kind: str, invalid: Mapping[str, int]
+    ) -> Future[None]:
         """Append a record that says what was received once more, and that it is a duplicate."""
 
         def count() -> None:
-            self._count(header, kind)
+            self._count(header, kind, invalid)
             self.telemetry.duplicate(header.transport, kind, header.received_count)
 
         durable = self._log.append(duplicate_record(header))

@@ -27,6 +27,7 @@ from otel_apinalytics.store.checked_parts import CheckedParts
 from otel_apinalytics.store.engine import Engine, EngineError, LoadStatement
 from otel_apinalytics.store.loads import Loads
 from otel_apinalytics.wire.log_pb2 import PAYLOAD_TRACES, LogRecord
+from tests.opened_segments import messages_in
 from tests.support.waiting import wait_for
 
 LOADS = Loads(NO_MAPPING)
@@ -241,20 +242,8 @@ def load_left(directory: Path, store: Store) -> float:
 
 
 def messages_of(stream: bytes) -> list[LogRecord]:
-    """Return the records of a stream of messages, each behind its length."""
-    found, position = [], 0
-    while position < len(stream):
-        length, shift = 0, 0
-        while True:
-            byte = stream[position]
-            position += 1
-            length |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-        found.append(LogRecord.FromString(stream[position : position + length]))
-        position += length
-    return found
+    """Return the records of a stream of messages."""
+    return [LogRecord.FromString(message) for message in messages_in(stream)]
 
 
 def test_each_record_is_loaded_with_its_application_s_hash_key(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from otel_apinalytics.receiver.records import new_header, spans_record
 from otel_apinalytics.store.engine import Engine, EngineError, LoadStatement
 from otel_apinalytics.store.loads import Loads
 from otel_apinalytics.wire.log_pb2 import LogRecord
+from tests.opened_segments import messages_in
 from tests.support.otlp import make_request, make_span
 
 LOADS = Loads(NO_MAPPING)
@@ -44,7 +45,7 @@ class Store:
 
     def load(self, statement: LoadStatement, source: Path, token: str) -> None:
         """Take a load, or fail."""
-        records = split(source.read_bytes())
+        records = messages_in(source.read_bytes())
         if error := self._fault(records):
             raise error
         names = [LogRecord.FromString(record).key_id for record in records]
@@ -54,23 +55,6 @@ class Store:
     def names(self, table: str) -> list[str]:
         """Return the records that a table took, in order; those without content have no name."""
         return [name for taken, names in self.taken if taken == table for name in names if name]
-
-
-def split(stream: bytes) -> list[bytes]:
-    """Return the messages of a stream, each behind its length."""
-    found, position = [], 0
-    while position < len(stream):
-        length, shift = 0, 0
-        while True:
-            byte = stream[position]
-            position += 1
-            length |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-        found.append(stream[position : position + length])
-        position += length
-    return found
 
 
 def record(name: str) -> bytes:
