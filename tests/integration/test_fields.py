@@ -92,7 +92,7 @@ def test_all_fields_are_listed_in_order(fields: list[dict[str, Any]]) -> None:
             "unit": None,
             "nullable": False,
             "virtual": True,
-            "description": "Day of event time, `1` (Monday) to `7`, UTC.",
+            "description": "Day of event time, `1` (Monday) to `7`, in `tz`.",
             "choices": [],
             "in_event": False,
         },

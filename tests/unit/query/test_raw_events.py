@@ -312,7 +312,14 @@ def test_a_busy_range_takes_several_statements() -> None:
 
 @pytest.mark.parametrize(
     ("code", "expected"),
-    [(159, InvalidRequestError), (241, InvalidRequestError), (1, RetryableError)],
+    [
+        (159, InvalidRequestError),
+        (241, InvalidRequestError),
+        (243, RetryableError),
+        (33, RetryableError),
+        # A statement of ours that is wrong.
+        (47, EngineError),
+    ],
 )
 def test_a_fault_before_the_first_block_is_an_answer(code: int, expected: type[Exception]) -> None:
     """It is raised at once, so that the client gets a status and not a broken answer."""
