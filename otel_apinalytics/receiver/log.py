@@ -35,6 +35,8 @@ _MIN_AGE_S = 0.25
 _MAX_AGE_S = 0.6
 # A load costs the engine a fixed amount besides the spans: spend at most a fifth of the time on it.
 _AGE_PER_LOAD = 5.0
+# Begun segments while the loader keeps up: one is loaded, one waits, one is open.
+_LOADING_AND_NEXT = 3
 # A log that cannot be written is tried so often, although nobody sends anything.
 _PROBE_INTERVAL_S = 1.0
 # Of the pending limit: from here on no more requests should be sent here.
@@ -296,7 +298,8 @@ class RequestLog:
         return max(0.0, self._probe_at - time.monotonic())
 
     def _seconds_to_seal(self) -> float | None:
-        if self._segment is None:
+        # To seal small segments would put a loader that is behind further behind.
+        if self._segment is None or len(self._unloaded) > _LOADING_AND_NEXT:
             return None
         return max(0.0, self._opened_at + self._max_age_s - time.monotonic())
 

@@ -195,6 +195,24 @@ def test_an_old_segment_is_sealed(open_log: OpenLog, sealed: Sealed) -> None:
     assert segment.size == segment.path.stat().st_size
 
 
+def test_a_loader_that_is_behind_gets_larger_segments(open_log: OpenLog, sealed: Sealed) -> None:
+    """While enough waits, a segment grows until it is full, or the loader has caught up."""
+    log = open_log()
+    for count in (1, 2, 3):
+        done(log.append(b"one"))
+        segments = sealed.wait_for(count)
+    done(log.append(b"two"))
+    first = log.settled_until()
+    # Longer than a segment may be open otherwise.
+    time.sleep(1.0)
+    done(log.append(b"three"))
+    assert len(sealed.segments) == 3
+    assert log.settled_until() == first
+    log.released(segments[0], 0.0)
+    (*_, last) = sealed.wait_for(4)
+    assert last.size > segments[0].size
+
+
 def test_closing_seals(
     tmp_path: Path, identity: LogIdentity, open_log: OpenLog, sealed: Sealed
 ) -> None:
