@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from otel_apinalytics.errors import InvalidRequestError
 from otel_apinalytics.normalize.outcomes import REJECT_REASONS
 from otel_apinalytics.query.buckets import parse_granularity
-from otel_apinalytics.query.parameters import split_parameters
+from otel_apinalytics.query.parameters import parse_limit, split_parameters
 from otel_apinalytics.query.times import parse_range, parse_time
 
 # The ledger's own buckets.
@@ -80,13 +80,18 @@ def parse_dead_letters(parameters: Sequence[tuple[str, str]]) -> DeadLettersQues
     """
     given, _ = split_parameters(parameters, _DEAD_LETTER_PARAMETERS)
     start, end = given.get("start", ""), given.get("end", "")
+    bounds: tuple[int | None, int | None]
     if start and end:
-        parse_range(start, end)
+        bounds = parse_range(start, end)
+    else:
+        bounds = (
+            parse_time("start", start) if start else None,
+            parse_time("end", end) if end else None,
+        )
     return DeadLettersQuestion(
-        start_us=parse_time("start", start) if start else None,
-        end_us=parse_time("end", end) if end else None,
+        *bounds,
         reason=_reason(given.get("reason", "")),
-        limit=_limit(given.get("limit", "")),
+        limit=parse_limit(given.get("limit", ""), MAX_LIMIT, "dead letters") or DEFAULT_LIMIT,
     )
 
 
@@ -99,17 +104,3 @@ def _reason(text: str) -> str | None:
             allowed=", ".join(REJECT_REASONS),
         )
     return text or None
-
-
-def _limit(text: str) -> int:
-    if not text:
-        return DEFAULT_LIMIT
-    # As many digits as the maximum has: a number of thousands of them is not even read.
-    if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= MAX_LIMIT:
-        return int(text)
-    raise InvalidRequestError(
-        "limit is not a number of dead letters",
-        parameter="limit",
-        value=text,
-        allowed=f"1 to {MAX_LIMIT}",
-    )

@@ -84,6 +84,31 @@ def parse_choice(parameter: str, text: str, choices: Sequence[str]) -> str:
     return text or choices[0]
 
 
+def parse_limit(text: str, maximum: int, of: str) -> int | None:
+    """Return how many are asked for; None if there is no text.
+
+    Args:
+        text: A number from 1 to the maximum.
+        maximum: How many there can be.
+        of: What they are, for the error.
+
+    Raises:
+        InvalidRequestError: It is no such number.
+    """
+    if not text:
+        return None
+    # As many digits as the maximum has: a number of thousands of them is not even read.
+    is_short = text.isascii() and text.isdigit() and len(text) <= len(str(maximum))
+    if is_short and 1 <= int(text) <= maximum:
+        return int(text)
+    raise InvalidRequestError(
+        f"limit is not a number of {of}",
+        parameter="limit",
+        value=text,
+        allowed=f"1 to {maximum}",
+    )
+
+
 def parse_operand(parameter: str, name: str, allowed: Sequence[str]) -> Operand:
     """Return a field, or an entry of a map, by its name.
 

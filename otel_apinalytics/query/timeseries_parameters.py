@@ -14,7 +14,12 @@ from otel_apinalytics.query.aggregations import Aggregation, parse_aggregation
 from otel_apinalytics.query.buckets import Buckets, Granularity, parse_buckets
 from otel_apinalytics.query.expressions import Operand
 from otel_apinalytics.query.filters import NO_FILTERS, Filters, parse_filters
-from otel_apinalytics.query.parameters import parse_choice, parse_operand, split_parameters
+from otel_apinalytics.query.parameters import (
+    parse_choice,
+    parse_limit,
+    parse_operand,
+    split_parameters,
+)
 from otel_apinalytics.query.times import parse_range
 from otel_apinalytics.query.zones import parse_zone
 
@@ -99,7 +104,7 @@ def parse_timeseries(
         zone=parse_zone(single.get("tz", "")),
         groups=_groups(several["group"]),
         filters=parse_filters(several["include"], several["exclude"]),
-        limit=_limit(single.get("limit", "")),
+        limit=parse_limit(single.get("limit", ""), MAX_GROUPS, "groups"),
         fill=parse_choice("fill", single.get("fill", ""), FILLS),
         form=parse_choice("format", single.get("format", ""), FORMATS),
         exact=parse_choice("exact", single.get("exact", ""), _FLAG) == "true",
@@ -130,16 +135,3 @@ def _groups(names: Sequence[str]) -> tuple[Operand, ...]:
                 allowed=f"at most {MAX_GROUP_FIELDS} different fields",
             )
     return groups
-
-
-def _limit(text: str) -> int | None:
-    if not text:
-        return None
-    if text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= MAX_GROUPS:
-        return int(text)
-    raise InvalidRequestError(
-        "limit is not a number of groups",
-        parameter="limit",
-        value=text,
-        allowed=f"1 to {MAX_GROUPS}",
-    )

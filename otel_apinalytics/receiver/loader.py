@@ -34,6 +34,7 @@ from otel_apinalytics.store.checked_parts import CheckedParts
 from otel_apinalytics.store.engine import Engine, EngineError
 from otel_apinalytics.store.loads import Loads
 from otel_apinalytics.telemetry import Telemetry
+from otel_apinalytics.threads import ended
 
 _logger = logging.getLogger(__name__)
 
@@ -98,10 +99,7 @@ class Loader:
 
     def faults(self) -> list[str]:
         """Return what keeps a started loader from loading, in words; not the store's faults."""
-        threads = (self._thread, self._checkpoints.thread)
-        return [
-            f"the thread {thread.name} has ended" for thread in threads if not thread.is_alive()
-        ]
+        return ended(self._thread, self._checkpoints.thread)
 
     def submit(self, segment: SealedSegment) -> None:
         """Queue a sealed segment. Does not block."""

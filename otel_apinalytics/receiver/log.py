@@ -24,6 +24,7 @@ from otel_apinalytics.errors import RetryableError
 from otel_apinalytics.receiver.files import create_file, free_bytes, sync_directory, write_all
 from otel_apinalytics.receiver.segment import SUFFIX, LogIdentity, SegmentWriter
 from otel_apinalytics.telemetry import Telemetry
+from otel_apinalytics.threads import ended
 
 _logger = logging.getLogger(__name__)
 
@@ -173,9 +174,7 @@ class RequestLog:
 
     def faults(self) -> list[str]:
         """Return what keeps a started log from taking requests, in words."""
-        faults = []
-        if not self._thread.is_alive():
-            faults.append("the thread log-writer has ended")
+        faults = ended(self._thread)
         if not self.is_writable:
             faults.append("the request log cannot be written")
         if self._is_disk_full():

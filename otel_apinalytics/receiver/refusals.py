@@ -17,6 +17,7 @@ from otel_apinalytics.errors import ApinalyticsError, RetryableError
 from otel_apinalytics.receiver.log import RequestLog
 from otel_apinalytics.receiver.records import new_header, refused_record
 from otel_apinalytics.telemetry import Telemetry, reason_of
+from otel_apinalytics.threads import ended
 
 _KEPT = 20
 _INTERVAL_S = 1.0
@@ -97,7 +98,7 @@ class Refusals:
 
     def faults(self) -> list[str]:
         """Return what keeps refusals from being written, in words."""
-        return [] if self._thread.is_alive() else ["the thread refusals has ended"]
+        return ended(self._thread)
 
     def close(self) -> None:
         """Write what was counted, and stop. To be called before the log is closed."""

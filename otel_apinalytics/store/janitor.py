@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from otel_apinalytics.store.merges import Merges
 from otel_apinalytics.store.retention import Policy, Retention
 from otel_apinalytics.store.steady_clock import SteadyClock
+from otel_apinalytics.threads import ended
 
 if TYPE_CHECKING:
     from otel_apinalytics.store.engine import Engine
@@ -110,11 +111,7 @@ class Janitor:
 
     def faults(self) -> list[str]:
         """Return which thread of a started janitor has ended, in words."""
-        return [
-            f"the thread {thread.name} has ended"
-            for thread in self._threads
-            if not thread.is_alive()
-        ]
+        return ended(*self._threads)
 
     def close(self) -> None:
         """Stop, with what is under way. Safe before `start`. The embedded engine merges no more."""

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.clients import READ_HEADERS
-from tests.support.disk.account import take_stock, wait_for_loads
+from tests.support.disk.account import wait_for_loads
+from tests.support.disk.arrival import assert_all_arrived
 from tests.support.disk.shim import Shim, why_not
 from tests.support.disk.traffic import Traffic
 from tests.support.service_process import ServiceProcess, service_process
@@ -33,7 +34,7 @@ def test_a_clock_that_jumps_loses_and_doubles_nothing(tmp_path: Path) -> None:
         for offset_s in (-5 * _HOUR_S, 5 * _HOUR_S, 3 * _DAY_S, -_HOUR_S, 0.0):
             shim.set_clock(offset_s)
             wait_for_loads(service.client)
-        _assert_all_arrived(service, traffic)
+        assert_all_arrived(service, traffic)
 
 
 def test_a_clock_that_jumps_between_two_runs_loses_and_doubles_nothing(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_a_clock_that_jumps_between_two_runs_loses_and_doubles_nothing(tmp_path:
     shim.set_clock(0.0)
     with _service(tmp_path, shim) as service:
         traffic.direct(service.client)
-        _assert_all_arrived(service, traffic)
+        assert_all_arrived(service, traffic)
 
 
 def test_log_and_engine_follow_the_clock_that_is_set(tmp_path: Path) -> None:
@@ -80,11 +81,3 @@ def _service(directory: Path, shim: Shim) -> Iterator[ServiceProcess]:
     variables = shim.environment()
     with service_process(directory / "data", None, None, variables, **_SETTINGS) as service:
         yield service
-
-
-def _assert_all_arrived(service: ServiceProcess, traffic: Traffic) -> None:
-    traffic.finish()
-    account = take_stock(service.client, traffic.acknowledged)
-    assert account.faults() == []
-    assert traffic.refusals == []
-    assert service.stop() == 0

@@ -18,7 +18,8 @@ import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 
 from tests.support.clients import WRITE_HEADERS, Client
-from tests.support.disk.account import take_stock, wait_for_loads
+from tests.support.disk.account import wait_for_loads
+from tests.support.disk.arrival import assert_all_arrived
 from tests.support.disk.shim import Operation, Shim, why_not
 from tests.support.disk.traffic import Traffic
 from tests.support.door import consumer_request, count, large_request
@@ -89,7 +90,7 @@ def test_a_failing_disk_of_log_and_engine_loses_and_doubles_nothing(
         wait_for(shim.failed, until=lambda now: now > failed + 20)
         shim.mend()
         wait_for(lambda: _readiness(service.client), until=lambda answer: answer == (200, None))
-        _assert_all_arrived(service, traffic)
+        assert_all_arrived(service, traffic)
 
 
 def test_a_disk_that_fails_now_and_then_loses_and_doubles_nothing(tmp_path: Path) -> None:
@@ -100,7 +101,7 @@ def test_a_disk_that_fails_now_and_then_loses_and_doubles_nothing(tmp_path: Path
         shim.fail(Operation.ALL, tmp_path / "data", errno.EIO, probability=0.01)
         wait_for(shim.failed, until=lambda failed: failed > 20)
         shim.mend()
-        _assert_all_arrived(service, traffic)
+        assert_all_arrived(service, traffic)
 
 
 def test_a_full_disk_of_the_engine_holds_up_the_log_only_when_that_is_full(tmp_path: Path) -> None:
@@ -120,7 +121,7 @@ def test_a_full_disk_of_the_engine_holds_up_the_log_only_when_that_is_full(tmp_p
         shim.mend()
         wait_for(lambda: _readiness(client), until=lambda answer: answer == (200, None))
         wait_for(lambda: count(client, consumer))
-        _assert_all_arrived(service, traffic)
+        assert_all_arrived(service, traffic)
 
 
 def test_a_load_whose_writes_fail_is_no_load(tmp_path: Path) -> None:
@@ -162,7 +163,7 @@ def test_a_full_disk_does_not_keep_the_service_from_stopping(tmp_path: Path) -> 
         traffic.direct(None)
     with _shimmed(tmp_path) as (service, _):
         traffic.direct(service.client)
-        _assert_all_arrived(service, traffic)
+        assert_all_arrived(service, traffic)
 
 
 @pytest.mark.parametrize("min_free_bytes", [8 << 20, 1])
@@ -182,7 +183,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path, min_free_bytes: int) -> None
                 assert reasons == ["the disk is nearly full"]
             (disk / "filler").unlink()
             wait_for(lambda: _readiness(service.client), until=lambda now: now == (200, None))
-            _assert_all_arrived(service, traffic)
+            assert_all_arrived(service, traffic)
 
 
 def test_a_disk_that_is_really_full_does_not_keep_the_service_from_stopping(
@@ -201,7 +202,7 @@ def test_a_disk_that_is_really_full_does_not_keep_the_service_from_stopping(
         (disk / "filler").unlink()
         with service_process(disk / "data", **settings) as service:
             traffic.direct(service.client)
-            _assert_all_arrived(service, traffic)
+            assert_all_arrived(service, traffic)
 
 
 def _begin(traffic: Traffic, client: Client) -> None:
@@ -209,14 +210,6 @@ def _begin(traffic: Traffic, client: Client) -> None:
     traffic.start()
     traffic.direct(client)
     wait_for_loads(client)
-
-
-def _assert_all_arrived(service: ServiceProcess, traffic: Traffic) -> None:
-    traffic.finish()
-    account = take_stock(service.client, traffic.acknowledged)
-    assert account.faults() == []
-    assert traffic.refusals == []
-    assert service.stop() == 0
 
 
 def _assert_refused(client: Client, body: bytes) -> None:
@@ -267,4 +260,4 @@ def _fill(path: Path) -> None:
                 while True:
                     stream.write(bytes(size))
             except OSError as error:
-                assert error.errno == errno.ENOSPC  # noqa: PT017
+                assert error.errno == errno.ENOSPC  # noqa: PT017 - which fault it is

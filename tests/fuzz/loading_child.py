@@ -44,7 +44,7 @@ def main() -> None:
                 "stored": [row[0] for row in engine.query(_STORED).rows],
                 "dead_letters": [row[0] for row in engine.query(_DEAD_LETTERS).rows],
             }
-            print(json.dumps(answer), flush=True)  # noqa: T201
+            print(json.dumps(answer), flush=True)  # noqa: T201 - the answer
     engine.close()
 
 

@@ -88,7 +88,7 @@ def test_what_is_in_it(client: Client) -> None:
     tops = {name.split("/")[0] for name in members}
     assert tops == {"db", "secret.key", "backup.json"}
     assert {name.split("/")[1] for name in members if "/" in name} == {"data", "metadata", "store"}
-    unwanted = ("deduplication_log", "mutation_", "detached", "/tmp", "shadow")  # noqa: S108
+    unwanted = ("deduplication_log", "mutation_", "detached", "/tmp", "shadow")  # noqa: S108 - of names in an archive
     assert [name for name in members if any(word in name for word in unwanted)] == []
     for table in ("events", "rejected", "ledger_records", "keys", "applications"):
         link = members[f"db/data/default/{table}"]

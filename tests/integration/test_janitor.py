@@ -242,6 +242,7 @@ def test_what_changed_is_synced_until_that_succeeds(
     assert len(tries) == done
 
 
+# The thread ends by an error of the test.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_ended_is_a_fault(store: Store, start: Running) -> None:
     """Nothing but a defect ends it; the service is not ready then."""

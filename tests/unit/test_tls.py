@@ -141,7 +141,7 @@ def test_an_encrypted_key_is_refused(tmp_path: Path) -> None:
 
 def test_a_weak_key_is_refused(tmp_path: Path) -> None:
     """The reason is that of OpenSSL."""
-    files = CA.issue(rsa.generate_private_key(65537, 1024)).write(tmp_path)  # noqa: S505
+    files = CA.issue(rsa.generate_private_key(65537, 1024)).write(tmp_path)  # noqa: S505 - is what it is about
     with pytest.raises(ConfigError, match=rf"{files.certificate} with .*key too small"):
         LiveTls(files)
 
