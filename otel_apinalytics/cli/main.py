@@ -1,53 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: its commands, its log, and what it says of errors."""
+"""Starts the command line, and says how to install it where only the exporter is installed."""
 
-from __future__ import annotations
-
-import logging
-import os
 import sys
-
-import typer
-
-from otel_apinalytics.cli.backup import backup, restore
-from otel_apinalytics.cli.demo import demo
-from otel_apinalytics.cli.serve import serve
-from otel_apinalytics.errors import BackupError, ConfigError
-
-app = typer.Typer(
-    help="API analytics on OpenTelemetry.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-for command in (serve, demo, backup, restore):
-    app.command()(command)
 
 
 def main() -> None:
-    """Run the command line; what cannot be done is one line: exit code 2 for a setting, else 1."""
-    _set_up_logging()
+    """Run the command line."""
     try:
-        app()
-    except ConfigError as error:
-        typer.echo(f"apinalytics: {error}", err=True)
-        sys.exit(2)
-    except BackupError as error:
-        typer.echo(f"apinalytics: {error}", err=True)
-        sys.exit(1)
+        import typer  # noqa: F401 - the first of what the base install does not have
+    except ModuleNotFoundError:
+        sys.exit(
+            "apinalytics: the service is not installed: pip install 'otel-apinalytics[server]'"
+        )
+    from otel_apinalytics.cli.commands import run
 
-
-def _set_up_logging() -> None:
-    handler = logging.StreamHandler()
-    handler.addFilter(_is_ours_or_an_error)
-    logging.basicConfig(
-        level=logging.INFO,
-        handlers=[handler],
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-
-
-def _is_ours_or_an_error(record: logging.LogRecord) -> bool:
-    # Libraries warn about each of their own tries; what comes of it is an error of ours.
-    return record.name.startswith("otel_apinalytics") or record.levelno >= logging.ERROR
+    run()

@@ -23,7 +23,7 @@ from otel_apinalytics.normalize.rows_sql import (
     normalized_select,
     time,
 )
-from otel_apinalytics.normalize.transforms import sql_list
+from otel_apinalytics.normalize.transforms import sql_list, sql_text
 
 _SENT = tuple(field for field in FIELDS if field.in_event)
 
@@ -142,6 +142,7 @@ _FIELDS: Columns = {
     "locality": locality("sent_service", "sent_function"),
 }
 _CHECKS = (
+    (f"notEmpty(sent_attributes[{sql_text(rules.PROBE_ATTRIBUTE)}])", outcomes.PROBE),
     (
         t.any_of("sent_timestamp_us < 0", is_too_late("sent_timestamp_us")),
         outcomes.TIME_OUT_OF_RANGE,

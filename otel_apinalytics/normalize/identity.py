@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 
 from otel_apinalytics.catalogue import MAX_TEXT_LENGTH
@@ -158,8 +157,8 @@ def hashed(text: str, hash_key: bytes, prefix: str = KEY_PREFIX) -> str:
         hash_key: The application's hash key.
         prefix: Says what was hashed.
     """
-    digest = hmac.new(hash_key, text.encode("utf-8", "surrogatepass"), hashlib.sha256)
-    return prefix + digest.hexdigest()[:_DIGITS]
+    digest = hmac.digest(hash_key, text.encode("utf-8", "surrogatepass"), "sha256")
+    return prefix + digest.hex()[:_DIGITS]
 
 
 def hashed_sql(text: str, prefix: str = KEY_PREFIX) -> str:

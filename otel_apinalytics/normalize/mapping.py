@@ -110,6 +110,11 @@ class MappingEntry:
         return (self.source, *rules.request_headers(header))
 
 
+_SAID = tuple(
+    MappingEntry(attribute, ATTRIBUTES + name) for name, attribute in rules.SAID_ATTRIBUTES.items()
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Mapping:
     """All lines of the mapping; earlier ones win, and an application's own ones before all.
@@ -130,7 +135,7 @@ class Mapping:
                     f"at most {_MAX_ENTRIES_OF_TARGET} are allowed"
                 )
         for prefix in (ATTRIBUTES, METRICS):
-            if len(self.names(prefix)) > MAX_ENTRIES:
+            if len({e.target for e in self.entries if e.target.startswith(prefix)}) > MAX_ENTRIES:
                 raise ConfigError(
                     f"mapping: more than {MAX_ENTRIES} different targets {prefix}NAME; "
                     f"at most {MAX_ENTRIES} are allowed"
@@ -138,12 +143,14 @@ class Mapping:
 
     def for_target(self, target: str) -> list[MappingEntry]:
         """Return the entries that set a target, in order of precedence."""
+        said = [entry for entry in _SAID if entry.target == target]
         found = [entry for entry in self.entries if entry.target == target]
-        return sorted(found, key=lambda entry: entry.application is None)
+        return said + sorted(found, key=lambda entry: entry.application is None)
 
     def names(self, prefix: str) -> tuple[str, ...]:
         """Return the targets that begin with a prefix, each once, in order."""
-        return tuple(dict.fromkeys(e.target for e in self.entries if e.target.startswith(prefix)))
+        targets = (entry.target for entry in (*_SAID, *self.entries))
+        return tuple(dict.fromkeys(t for t in targets if t.startswith(prefix)))
 
 
 NO_MAPPING = Mapping()

@@ -16,6 +16,8 @@ REJECTED = "rejected"
 REFUSED = "refused"
 
 # Filtered: not an API call, or not one of its own.
+# Says of itself that it only asks whether it arrives.
+PROBE = "probe"
 PLACEHOLDER = "placeholder"
 KIND_NOT_SERVER_OR_CLIENT = "kind_not_server_or_client"
 MESSAGING_OR_TRIGGER = "messaging_or_trigger"

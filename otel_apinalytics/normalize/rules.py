@@ -23,10 +23,12 @@ from otel_apinalytics.normalize.transforms import Transform
 
 # Part of every stored row's version: raise it with each change of meaning, and a replay of the same
 # span under the new rules replaces the row written under the old ones.
-RULES_VERSION = 3
+RULES_VERSION = 4
 
 # Every field that can be set has an attribute of this prefix and its own name.
 EXPLICIT_PREFIX = "apinalytics."
+# Of a span or an event that only asks whether it arrives, and is no call.
+PROBE_ATTRIBUTE = "apinalytics.probe"
 
 _REQUEST_HEADERS = (
     "http.request.header.",
@@ -117,6 +119,7 @@ _TRUE = t.rare(t.one_of("true"))
 # ---- is it an API call? ----
 
 _KIND = (
+    Rule("probe", (Source((PROBE_ATTRIBUTE,)),)),
     # Repeats a span that is still open, or was never one.
     Rule(
         "placeholder",
@@ -438,6 +441,9 @@ _CONSUMER = (
     _field("developer_id", said=("apinalytics.consumer.developer",)),
     _field("plan_id", said=("apinalytics.consumer.plan",)),
 )  # fmt: skip
+
+# What the application says and no field is for, by its name among the event's `attributes`.
+SAID_ATTRIBUTES = {"consumer_name": "apinalytics.consumer.name"}
 
 RULES: tuple[Rule, ...] = (
     *_KIND, *_REQUEST, *_FUNCTION, *_RESULT, *_MEASURES, *_CLIENT, *_SERVICE, *_CONSUMER,

@@ -121,7 +121,7 @@ _COMPOSED = (
     "local_host", "peer_name", "said_function", "code_function", "code_namespace", "code_method",
     "handler", "phoenix_plug", "phoenix_action", "faas_name", "rpc_service", "rpc_method",
     "rpc_path", "graphql_type", "graphql_name", "http_status", "rpc_status", "said_error",
-    "other_error", "user_agent", "client_address", "placeholder", "messaging", "trigger",
+    "other_error", "user_agent", "client_address", "probe", "placeholder", "messaging", "trigger",
     "said_organization", "error_flag", "stream_sign", "api_version", "accept_version", "service",
     "client_name", "client_version", *rules.CONSUMER_PARTS,
 )  # fmt: skip
@@ -427,9 +427,12 @@ def _map(targets: Sequence[str], texts: Sequence[str], prefix: str, kind: str) -
 
 
 # What says that a span is a call, or that it is none.
-_NO_CALL = (outcomes.PLACEHOLDER, outcomes.MESSAGING_OR_TRIGGER, outcomes.NEITHER_HTTP_NOR_RPC)
+_NO_CALL = (
+    outcomes.PROBE, outcomes.PLACEHOLDER, outcomes.MESSAGING_OR_TRIGGER,
+    outcomes.NEITHER_HTTP_NOR_RPC,
+)  # fmt: skip
 _OF_CALL = (
-    "placeholder", "messaging", "trigger", "rpc_system", "rpc_path", "url_path", "target",
+    "probe", "placeholder", "messaging", "trigger", "rpc_system", "rpc_path", "url_path", "target",
     "full_url", "said_method", "said_route",
 )  # fmt: skip
 _IS_CALL = f"is_rpc OR {_is_present('path_text', 'got_said_method', 'got_said_route')}"
@@ -440,6 +443,7 @@ _CHECKS = (
         f"kind NOT IN ({rules.KIND_SERVER}, {rules.KIND_CLIENT})",
         outcomes.KIND_NOT_SERVER_OR_CLIENT,
     ),
+    ("notEmpty(got_probe)", outcomes.PROBE),
     ("notEmpty(got_placeholder)", outcomes.PLACEHOLDER),
     (
         "empty(got_said_method) AND (notEmpty(got_messaging) OR got_trigger NOT IN ('', 'http'))",

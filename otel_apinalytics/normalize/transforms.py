@@ -13,6 +13,7 @@ and RPC have modules of their own.
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -27,6 +28,7 @@ OTHER_METHOD = "_OTHER"
 
 # Values that senders write for "there is none"; such an attribute counts as absent.
 MISSING_WORDS = ("", "-", "unknown", "null", "[redacted]", "redacted", "[filtered]", "***")
+_MISSING_BEGINS = frozenset(c for word in MISSING_WORDS for c in (word[:1], word[:1].upper(), " "))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,8 @@ def any_of(*conditions: str) -> str:
 
 def is_missing(text: str) -> bool:
     """Return whether an attribute's text stands for "there is none"."""
-    return ascii_lower(text.strip(" ")) in MISSING_WORDS
+    # Most begin otherwise, and are told by that.
+    return text[:1] in _MISSING_BEGINS and ascii_lower(text.strip(" ")) in MISSING_WORDS
 
 
 def is_missing_sql(text: str) -> str:
@@ -134,14 +137,18 @@ def is_missing_sql(text: str) -> str:
 
 
 # The engine's lower() and upper() know ASCII only.
+_TO_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+_TO_UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
+
+
 def ascii_lower(text: str) -> str:
     """Return `text` with A to Z in lower case."""
-    return "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in text)
+    return text.lower() if text.isascii() else text.translate(_TO_LOWER)
 
 
 def ascii_upper(text: str) -> str:
     """Return `text` with a to z in upper case."""
-    return "".join(chr(ord(c) - 32) if "a" <= c <= "z" else c for c in text)
+    return text.upper() if text.isascii() else text.translate(_TO_UPPER)
 
 
 # ---- tools that make transforms ----

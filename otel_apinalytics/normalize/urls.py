@@ -68,9 +68,15 @@ def _is_plain_sql(text: str) -> str:
     return all_of(f"startsWith({text}, '/')", f"NOT multiSearchAny({text}, ['?', '#'])")
 
 
+def _path(text: str) -> str:
+    if text.startswith("/") and "?" not in text and "#" not in text:
+        return text
+    return _PATH.first(text) or ("/" if _ABSOLUTE.search(text) else "")
+
+
 # An absolute URL without a path asks for the root (RFC 9110, section 4.2.3).
 path = Transform(
-    lambda text: _PATH.first(text) or ("/" if _ABSOLUTE.search(text) else ""),
+    _path,
     lambda text: (
         # Most are paths and nothing else.
         f"multiIf({_is_plain_sql(text)}, {text}, "
@@ -80,7 +86,7 @@ path = Transform(
 )
 _QUERY = Pattern(r"^[^?#]*\?([^#]*)")
 query = Transform(
-    _QUERY.first,
+    lambda text: _QUERY.first(text) if "?" in text else "",
     lambda text: f"if(position({text}, '?') > 0, {_QUERY.first_sql(text)}, '')",
 )
 url_host = first_of(Pattern(r"^[^/?#]+://(?:[^/?#]*@)?([^/?#@]*)")).then(host)
@@ -105,7 +111,24 @@ _NAME_HINTS = (
 )  # fmt: skip
 
 
+def _is_suspect(text: str) -> bool:
+    if "@" in text:
+        return True
+    for hint in SECRET_VALUE_HINTS:
+        if hint in text:
+            return True
+    if "=" in text:
+        lower = text.lower()
+        for hint in _NAME_HINTS:
+            if hint in lower:
+                return True
+    return False
+
+
 def _redacted(text: str) -> str:
+    # Most texts have nothing to redact, and to see that is cheap.
+    if not _is_suspect(text):
+        return text
     for pattern, replacement in _REDACTIONS:
         text = pattern.python.sub(replacement, text)
     return text
@@ -149,11 +172,11 @@ ip_address = first_of(
 # The version in a query, or in the first segment of a path.
 _QUERY_VERSION = Pattern(r"(?:^|&)api-version=([^&]+)")
 version_of_query = Transform(
-    _QUERY_VERSION.first,
+    lambda text: _QUERY_VERSION.first(text) if "api-version" in text else "",
     lambda text: f"if(position({text}, 'api-version') > 0, {_QUERY_VERSION.first_sql(text)}, '')",
 )
 _PATH_VERSION = Pattern(r"^(?:/api)?/(v[0-9]+(?:\.[0-9]+)?)(?:/|\z)")
 version_of_path = Transform(
-    _PATH_VERSION.first,
+    lambda text: _PATH_VERSION.first(text) if "/v" in text else "",
     lambda text: f"if(position({text}, '/v') > 0, {_PATH_VERSION.first_sql(text)}, '')",
 )

@@ -258,6 +258,7 @@ def test_which_spans_are_nested(
         ({"http.route": ""}, "neither_http_nor_rpc"),
         ({"faas.trigger": "pubsub", "url.path": "/a"}, "messaging_or_trigger"),
         ({"logfire.span_type": "pending_span", "url.path": "/a"}, "placeholder"),
+        ({"apinalytics.probe": "7", "url.path": "/a"}, "probe"),
     ],
 )
 def test_a_call_within_what_is_no_call_is_counted(

@@ -174,6 +174,22 @@ def test_event_time_has_bounds(
     assert row["outcome"] == ("rejected" if reason else "stored")
 
 
+def test_a_probe_is_filtered_whatever_its_time(normalize_events: NormalizeEvents) -> None:
+    """It only asks whether it arrives; a clock that is wrong does not hide the answer."""
+    probe = {"apinalytics.probe": "7"}
+    sent = [
+        Event(timestamp_us=NOW_US, event_id=1, attributes=probe),
+        Event(timestamp_us=-1, event_id=2, attributes=probe),
+        Event(timestamp_us=NOW_US, event_id=3, attributes={"apinalytics.probe": ""}),
+    ]
+    rows = normalize_events(sent, RECEIVED_NS)
+    assert sorted((row["event_id"], row["outcome"], row["reason"]) for row in rows) == [
+        (1, "filtered", "probe"),
+        (2, "filtered", "probe"),
+        (3, "stored", ""),
+    ]
+
+
 # ---- whatever is sent ----
 
 _TEXTS = [field.name for field in SENT if field.type is FieldType.TEXT and not field.choices]

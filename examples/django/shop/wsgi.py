@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The application, for a WSGI server."""
+
+from __future__ import annotations
+
+from django.core.wsgi import get_wsgi_application
+
+application = get_wsgi_application()
