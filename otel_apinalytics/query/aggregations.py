@@ -56,19 +56,41 @@ class Aggregation:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What the engine computes of some of the events, and how it makes one of several such.
+
+    Args:
+        sql: An aggregate of events in SQL; for a set, its elements.
+        merge: The function that makes one aggregate of several.
+        is_set: Whether it is a set of different texts, of which the empty one is none.
+    """
+
+    sql: str
+    merge: str
+    is_set: bool = False
+
+    def merged(self, name: str) -> str:
+        """Return the aggregate of what goes by a name, in SQL."""
+        return f"{self.merge}({name}, {name} != '')" if self.is_set else f"{self.merge}({name})"
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """How the engine computes an aggregation.
 
     Args:
-        parts: Aggregates in SQL; a percentile has but one, of its bins.
+        parts: What it computes; a percentile has but one, of its bins.
         rank: SQL of these, as `part_0`, `part_1` …: what the largest groups are the largest by;
             null where there is no value.
         finish: Makes the number of the parts.
+        is_additive: Whether the parts of some events, taken from those of all, leave the parts of
+            the others; the last one is then how many requests they have.
     """
 
-    parts: tuple[str, ...]
+    parts: tuple[Part, ...]
     rank: str
     finish: Finish
+    is_additive: bool = False
 
 
 def parse_aggregation(text: str) -> Aggregation:
@@ -110,14 +132,15 @@ def recipe(aggregation: Aggregation, value: Operand, local: LocalTime) -> Recipe
         return _COUNTS[aggregation.name]
     if aggregation.name == UNIQUE:
         text = text_expression(value, "value", local)
-        return Recipe((f"uniqExactIf({text}, {text} != '')",), "part_0", _first)
+        return Recipe((Part(text, "uniqExactIf", is_set=True),), "part_0", _first)
     scale = value.field.scale
     if aggregation.name == PERCENTILE:
-        return Recipe(("result",), "part_0", lambda parts, _: quotient(_whole(parts[0]), scale))
+        part = Part("result", "")
+        return Recipe((part,), "part_0", lambda parts, _: quotient(_whole(parts[0]), scale))
     number = number_expression(value, "value")
     if aggregation.name in ("min", "max"):
-        parts = (f"{aggregation.name}OrNull({number})",)
-        return Recipe(parts, "part_0", lambda parts, _: quotient(parts[0], scale))
+        part = Part(f"{aggregation.name}OrNull({number})", f"{aggregation.name}OrNull")
+        return Recipe((part,), "part_0", lambda parts, _: quotient(parts[0], scale))
     whole = _float_sum if value.type is FieldType.NUMBER and value.entry else _integer_sum
     return whole(number, value, is_mean=aggregation.name == "mean")
 
@@ -141,24 +164,26 @@ def _first(parts: Sequence[Any], _: float) -> Number | None:
 
 
 def _integer_sum(number: str, value: Operand, *, is_mean: bool) -> Recipe:
-    weight, scale = weight_of(value), value.field.scale
-    total = f"sumOrNull(toInt128({number}) * {weight})"
-    if not is_mean:
-        return Recipe((total,), "part_0", lambda p, _: quotient(p[0], WEIGHT_SCALE * scale))
-    weights = f"sumIf({weight}, isNotNull({number}))"
-    return Recipe((total, weights), "part_0 / part_1", lambda p, _: quotient(p[0], p[1] * scale))
+    scale = value.field.scale
+    parts = (_weighted_sum(number, value), _weights(number, value), _REQUESTS)
+
+    def finish(parts: Sequence[Any], _: float) -> Number | None:
+        total, weights = parts[0], parts[1]
+        # The sum of no values is none.
+        return quotient(total, (weights if is_mean else WEIGHT_SCALE) * scale) if weights else None
+
+    return Recipe(parts, "part_0 / part_1" if is_mean else "part_0", finish, is_additive=True)
 
 
 def _float_sum(number: str, value: Operand, *, is_mean: bool) -> Recipe:
-    weight = weight_of(value)
     is_large = f"abs({number}) >= {_LARGEST_WHOLE!r}"
     whole = f"if({is_large}, 0, toInt64(trunc({number})))"
     fraction = f"toInt64(if({is_large}, 0, {number} - trunc({number})) * {_PARTS_OF_ONE})"
     parts = (
-        f"sumOrNull(toInt128({whole}) * {weight})",
-        f"sumOrNull(toInt128({fraction}) * {weight})",
-        f"sumIf({number} * {weight}, {is_large})",
-        f"sumIf({weight}, isNotNull({number}))",
+        _weighted_sum(whole, value),
+        _weighted_sum(fraction, value),
+        Part(f"sumIf({number} * {weight_of(value)}, {is_large})", "sum"),
+        _weights(number, value),
     )
     total = f"(toFloat64(part_0) + toFloat64(part_1) / {_PARTS_OF_ONE} + ifNull(part_2, 0))"
 
@@ -173,18 +198,29 @@ def _float_sum(number: str, value: Operand, *, is_mean: bool) -> Recipe:
     return Recipe(parts, f"{total} / part_3" if is_mean else total, finish)
 
 
+def _weighted_sum(number: str, value: Operand) -> Part:
+    return Part(f"sumOrNull(toInt128({number}) * {weight_of(value)})", "sumOrNull")
+
+
+def _weights(number: str, value: Operand) -> Part:
+    return Part(f"sumIf({weight_of(value)}, isNotNull({number}))", "sum")
+
+
 def _rate(parts: Sequence[Any], seconds: float) -> Number | None:
     return float(parts[0]) / WEIGHT_SCALE / seconds if seconds else None
 
 
 # Enough for 18 quadrillion requests.
-_REQUESTS = "sum(weight)"
+_REQUESTS = Part("sum(weight)", "sum")
 _COUNTS = {
-    "count": Recipe((_REQUESTS,), "part_0", lambda p, _: quotient(p[0], WEIGHT_SCALE)),
-    "rate": Recipe((_REQUESTS,), "part_0", _rate),
+    "count": Recipe(
+        (_REQUESTS,), "part_0", lambda p, _: quotient(p[0], WEIGHT_SCALE), is_additive=True
+    ),
+    "rate": Recipe((_REQUESTS,), "part_0", _rate, is_additive=True),
     "error_rate": Recipe(
-        ("sumIf(weight, is_error)", _REQUESTS),
+        (Part("sumIf(weight, is_error)", "sum"), _REQUESTS),
         "part_0 / part_1",
         lambda p, _: quotient(p[0], p[1]),
+        is_additive=True,
     ),
 }

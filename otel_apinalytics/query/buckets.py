@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, tzinfo
 
 from otel_apinalytics.errors import InvalidRequestError
-from otel_apinalytics.query.zones import DAY_S, LocalTime
+from otel_apinalytics.query.zones import DAY_S, LocalTime, Moment
 
 GRANULARITIES = {"second": 1, "minute": 60, "hour": 3600, "day": DAY_S, "week": 7 * DAY_S}
 MONTH = "month"
@@ -59,18 +59,48 @@ class Buckets:
         self.local = LocalTime(zone, start_us, end_us)
 
     @property
-    def sql(self) -> str | None:
-        """SQL: the number of an event's bucket; None where there is but one."""
+    def is_single(self) -> bool:
+        """Whether there is but one, over the whole range."""
+        return self._granularity is None
+
+    def sql(self, moment: Moment) -> str:
+        """SQL: the number of an event's bucket, where there are several.
+
+        Args:
+            moment: What of its time is known to be enough.
+        """
+        granularity = self._granularity
+        assert granularity is not None, "a single bucket has no number"  # noqa: S101
+        width_s = granularity.least_s
+        if granularity.unit is None:
+            return _fixed_number(_column(width_s), width_s)
+        seconds = self.local.seconds_of(moment)
+        if granularity.unit == MONTH:
+            day = f"addDays(toDate32('1969-12-29'), intDiv({seconds}, {DAY_S}))"
+            return f"toInt64(toYear({day}) * 12 + toMonth({day}) - 1)"
+        return f"intDiv({seconds}, {width_s})"
+
+    @property
+    def are_days(self) -> bool:
+        """Whether they consist of whole days of UTC."""
+        granularity = self._granularity
+        return granularity is None or (granularity.unit is not None and self.local.is_utc)
+
+    def divided_hours(self) -> set[int] | None:
+        """Return the starts of hours with events of several buckets, Unix seconds; None if any."""
         granularity = self._granularity
         if granularity is None:
-            return None
-        if granularity.unit == MONTH:
-            day = f"addDays(toDate32('1969-12-29'), intDiv({self.local.seconds}, {DAY_S}))"
-            return f"toInt64(toYear({day}) * 12 + toMonth({day}) - 1)"
-        width_s = granularity.least_s
-        if granularity.unit:
-            return f"intDiv({self.local.seconds}, {width_s})"
-        return _fixed_number(_column(width_s), width_s)
+            return set()
+        if granularity.unit is None:
+            return None if granularity.least_s % _HOUR_S else set()
+        if self.local.has_full_hours:
+            return set()
+        starts = (self.start_of(number) for number in self)
+        return self.local.divided_hours() | {
+            start - start % _HOUR_S
+            for start in starts
+            if start % _HOUR_S and self._start_us // _US <= start < self._end_us / _US
+        }
 
     def start_of(self, number: int) -> int:
         """Return when the bucket of a number begins, Unix seconds."""

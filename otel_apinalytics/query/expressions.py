@@ -6,25 +6,32 @@ The expressions name columns of `events`, and the parameters of `expression_para
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timezone
+from types import MappingProxyType
 from typing import Any
 
 from otel_apinalytics.catalogue import Field, FieldType
 from otel_apinalytics.query.statement import MAX_SECONDS, range_condition
 from otel_apinalytics.query.zones import DAY_S, LocalTime
+from otel_apinalytics.store.keys import BOUND_FIELDS
 
 _MAX_US = MAX_SECONDS * 1_000_000
 _DAY_US = DAY_S * 1_000_000
 IN_UTC = LocalTime(timezone.utc, 0, 1)
 
 # The children of a call begin after it, and rarely a day later. The set of all spans is in memory:
-# with hashes it takes a quarter, and two that are equal are as rare as two equal events.
+# with hashes it takes a quarter, and two that are equal are as rare as two equal events. Spans that
+# who asks may not see are none: whether there is one would be told.
+_ARE_VISIBLE = " AND ".join(
+    f"(%(parents_{name})s = '' OR events.{name} = %(parents_{name})s)" for name in BOUND_FIELDS
+)
 _IS_EDGE = (
     "if(parent_span_id = toFixedString('', 8) OR sipHash64(trace_id, parent_span_id) NOT IN "
     "(SELECT sipHash64(trace_id, span_id) FROM events "
-    f"WHERE {range_condition('parents_start_us', 'parents_end_us')}), 'true', 'false')"
+    f"WHERE {range_condition('parents_start_us', 'parents_end_us')} AND {_ARE_VISIBLE}), "
+    "'true', 'false')"
 )
 # Texts that are computed; `{local}` stands for local time. No per cent sign: it is the parameters'.
 _VIRTUAL = {
@@ -57,6 +64,11 @@ class Operand:
     def type(self) -> FieldType:
         """The type of the value."""
         return _ENTRY_TYPES.get(self.field.type, self.field.type)
+
+
+def depends_on_zone(operand: Operand) -> bool:
+    """Whether what a dimension is depends on where the day begins."""
+    return "{local}" in _VIRTUAL.get(operand.name, "")
 
 
 def is_map(field: Field) -> bool:
@@ -98,29 +110,35 @@ def number_expression(operand: Operand, role: str) -> str:
 
 
 def public_column(field: Field) -> str:
-    """Return a stored field as it is written in JSON, under its name; missing is null.
+    """Return a stored field as it is written in JSON, under its name; missing is null."""
+    return f"{public_value(field)} AS {field.name}"
 
-    Its column is qualified, for the name is that of the result.
+
+def public_value(field: Field) -> str:
+    """Return a stored field as it is written in JSON; missing is null.
+
+    Its column is qualified, for its name may be that of the result.
     """
     column = f"events.{field.name}"
     if field.type is FieldType.TIME:
         # Seconds, to the microsecond.
-        value = f"CAST({column} AS Decimal(18, 6))"
-    elif field.type is FieldType.HEX:
+        return f"CAST({column} AS Decimal(18, 6))"
+    if field.type is FieldType.HEX:
         zero = "0" * 2 * (field.maximum or 0)
-        value = f"nullIf(lower(hex({column})), '{zero}')"
-    elif field.column == "UInt64" and field.type is FieldType.INTEGER:
+        return f"nullIf(lower(hex({column})), '{zero}')"
+    if field.column == "UInt64" and field.type is FieldType.INTEGER:
         # Numbers of JSON have 53 bits in most programs.
-        value = f"toString({column})"
-    elif field.type is FieldType.TEXT:
-        value = f"nullIf({column}, '')"
-    else:
-        value = f"{column} / {field.scale}" if field.scale > 1 else column
-    return f"{value} AS {field.name}"
+        return f"toString({column})"
+    if field.type is FieldType.TEXT:
+        return f"nullIf({column}, '')"
+    return f"{column} / {field.scale}" if field.scale > 1 else column
 
 
 def expression_parameters(
-    start_us: int, end_us: int, operands: Iterable[tuple[str, Operand]]
+    start_us: int,
+    end_us: int,
+    operands: Iterable[tuple[str, Operand]],
+    visible: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Return the parameters that the expressions of operands name.
 
@@ -128,6 +146,7 @@ def expression_parameters(
         start_us: Start of the question's range, Unix microseconds.
         end_us: End of the question's range, Unix microseconds.
         operands: Role and operand of each expression.
+        visible: Field of `BOUND_FIELDS` → value: the only events that may be seen.
     """
     entries = {
         _entry_parameter(role): operand.entry
@@ -137,6 +156,7 @@ def expression_parameters(
     return {
         "parents_start_us": max(start_us - _DAY_US, 0),
         "parents_end_us": min(end_us + _DAY_US, _MAX_US),
+        **{f"parents_{name}": visible.get(name, "") for name in BOUND_FIELDS},
         **entries,
     }
 

@@ -22,18 +22,21 @@ ERROR = 0.01
 # More than the number of any bin: the least float has -37 596, the largest 35 843.
 _OFFSET = 40_000
 _LOG_GAMMA = math.log(GAMMA)
+_LEAST = math.ulp(0.0)
 
 
 def bin_of(number: str, *, exact: bool) -> str:
     """Return the bin of a number in SQL; bins are in the order of their numbers.
 
     Args:
-        number: A number in SQL, not null.
+        number: A number in SQL; null has no bin, which is null.
         exact: Whether each number is a bin of its own.
     """
     if exact:
         return number
-    index = f"toInt32(ceil(log(abs({number})) / {_LOG_GAMMA!r})) + {_OFFSET}"
+    # Total, for the engine also computes it where it then is not used.
+    size = f"greatest(toFloat64(ifNull(abs({number}), 1)), {_LEAST!r})"
+    index = f"toInt32(ceil(log({size}) / {_LOG_GAMMA!r})) + {_OFFSET}"
     return f"if({number} = 0, 0, toInt32(sign({number})) * ({index}))"
 
 

@@ -25,6 +25,11 @@ class Statement:
     parameters: Mapping[str, Any]
 
 
+def tenant_condition() -> str:
+    """Return the condition on an application's events; `application` is its parameter."""
+    return "events.application = %(application)s"
+
+
 def range_condition(start: str = "start_us", end: str = "end_us") -> str:
     """Return the condition on an application's events of a half-open range of time.
 
@@ -37,7 +42,7 @@ def range_condition(start: str = "start_us", end: str = "end_us") -> str:
     start_time = f"fromUnixTimestamp64Micro(%({start})s, 'UTC')"
     end_time = f"fromUnixTimestamp64Micro(%({end})s, 'UTC')"
     return (
-        "events.application = %(application)s"
+        f"{tenant_condition()}"
         # The key's second column; the exact bounds follow.
         f" AND events.hour >= toStartOfHour({start_time})"
         f" AND events.hour <= toStartOfHour({end_time})"

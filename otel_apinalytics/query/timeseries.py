@@ -44,6 +44,16 @@ class Answer:
     folded: int
     is_sampled: bool
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no point, or none but zeros."""
+        return not any(value for points in self.series.values() for _, value in points)
+
+    @property
+    def number_of_points(self) -> int:
+        """How many points there are."""
+        return sum(map(len, self.series.values()))
+
 
 def run_timeseries(
     engine: Engine,
@@ -77,14 +87,37 @@ def run_timeseries(
     if question.limit and question.groups:
         ranked = ask(compiler.ranking(question.limit))
     folded = ranked[0][-1] - len(ranked) if ranked else 0
-    rows = ask(compiler.points([row[-2] for row in ranked] if folded else None))
+    rows = ask(compiler.points(ranked if folded else None))
     _refuse_too_many_points(len(rows))
+    is_sampled = any(row[-1] for row in rows)
+    if folded and compiler.takes_others_from_all:
+        rows = _others_from_all(rows, len(question.groups))
     series: dict[GroupKey, Points] = {} if question.groups else {(): []}
     series |= {tuple(row[:-2]): [] for row in ranked}
     _add_points(series, rows, question, compiler)
     if question.fill != "none":
         series = _filled(series, question)
-    return Answer(question, application, series, folded, any(row[-1] for row in rows))
+    return Answer(question, application, series, folded, is_sampled)
+
+
+def _others_from_all(rows: Sequence[Sequence[Any]], width: int) -> list[Sequence[Any]]:
+    """Return the rows with those of all events replaced by what named groups leave of them.
+
+    Args:
+        rows: Rows of `Compiler.points`.
+        width: How many groups the question has.
+    """
+    named = [row for row in rows if not row[width]]
+    left = {row[width + 1]: list(row) for row in rows if row[width]}
+    parts = slice(width + 2, -1)
+    for row in named:
+        rest = left[row[width + 1]]
+        rest[parts] = [
+            whole if part is None else whole - part
+            for whole, part in zip(rest[parts], row[parts], strict=True)
+        ]
+    # The last part is how many requests there are.
+    return [*named, *(row for row in left.values() if row[-2])]
 
 
 def _add_points(

@@ -2,30 +2,42 @@
 """The statements that answer a timeseries question.
 
 Each aggregate is a plain one of stored columns, and so are bucket and groups, so that the engine
-can take it from whatever it keeps of them.
+can take it from whatever it keeps of them; the range is asked for in slots, of which it keeps more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from otel_apinalytics.catalogue import INBOUND, WEIGHT_SCALE
-from otel_apinalytics.query import percentiles
-from otel_apinalytics.query.aggregations import PERCENTILE, UNIQUE, Recipe, recipe, weight_of
+from otel_apinalytics.query import percentiles, slots
+from otel_apinalytics.query.aggregations import (
+    PERCENTILE,
+    UNIQUE,
+    Part,
+    Recipe,
+    recipe,
+    weight_of,
+)
 from otel_apinalytics.query.expressions import (
     Operand,
+    depends_on_zone,
     expression_parameters,
     number_expression,
     text_expression,
 )
-from otel_apinalytics.query.filters import Filter
+from otel_apinalytics.query.filters import Filter, visible_values
 from otel_apinalytics.query.statement import Statement, range_condition
 from otel_apinalytics.query.timeseries_parameters import Timeseries
 
 # Points over all groups in one answer; it is built in memory.
 MAX_ROWS = 500_000
-
-_IS_SAMPLED = f"max(weight) > {WEIGHT_SCALE} AS is_sampled"
+# Without the first, a condition on days becomes one on hours, which aggregates by day have not.
+# Without the second, threads take turns over parts that take microseconds each.
+_PLANNING = "optimize_time_filter_with_preimage = 0, max_threads_for_indexes = 1"
+# The engine finds the hours of a few consumers at once, among those of all.
+_CONSUMER = "consumer_id"
 
 
 class Compiler:
@@ -47,59 +59,64 @@ class Compiler:
     ) -> None:
         self._question = question
         self._local = question.buckets.local
-        self._settings = f"SETTINGS max_execution_time = {timeout_s}"
+        self._settings = f"SETTINGS max_execution_time = {timeout_s}, {_PLANNING}"
         self._keys = {
             f"key_{number}": text_expression(operand, f"group_{number}", self._local)
             for number, operand in enumerate(question.groups)
         }
         filters = question.filters.and_also(mandatory)
-        self._conditions = [range_condition(), *filters.conditions(self._local)]
-        if not _names_direction(question):
-            # Calls of our API; those that it makes are asked for by group or filter.
-            self._conditions.append(f"direction = '{INBOUND}'")
+        self._conditions = filters.conditions(self._local)
         operands = [
             ("value", question.value),
             *((f"group_{number}", operand) for number, operand in enumerate(question.groups)),
             *filters.operands(),
         ]
+        if not _names_direction(question):
+            # Calls of our API; those that it makes are asked for by group or filter.
+            self._conditions.append(f"direction = '{INBOUND}'")
+        self._divided_hours = question.buckets.divided_hours()
+        if not self._local.has_full_hours and any(depends_on_zone(each) for _, each in operands):
+            self._divided_hours = None
         self._parameters = {
             "application": application,
             "start_us": question.start_us,
             "end_us": question.end_us,
             **filters.parameters(),
-            **expression_parameters(question.start_us, question.end_us, operands),
+            **expression_parameters(
+                question.start_us, question.end_us, operands, visible_values(mandatory)
+            ),
         }
         self.recipe: Recipe = recipe(question.aggregation, question.value, self._local)
+        self._parts = {f"part_{number}": part for number, part in enumerate(self.recipe.parts)}
 
-    def points(self, kept: Sequence[int] | None = None) -> Statement:
+    @property
+    def takes_others_from_all(self) -> bool:
+        """Whether folded groups are what is left of all events without those of named groups."""
+        return self.recipe.is_additive and self._is_grouped_by_consumer
+
+    def points(self, kept: Sequence[Sequence[Any]] | None = None) -> Statement:
         """Return the statement of all points.
 
         Its rows are the groups' values, whether they are folded, the bucket's number, the parts of
         the aggregation, and whether an event stands for several requests; in order of groups and
-        time.
+        time. Where others are taken from all, rows that are folded are of all events.
 
         Args:
-            kept: Hashes of the groups that are named, the others being folded; None for all.
+            kept: Rows of `ranking`, the groups that are named, others being folded; None for all.
         """
-        dimensions = dict(self._keys)
-        if kept is not None:
-            is_folded = f"{_hash(self._keys.values())} NOT IN %(kept)s"
-            dimensions = {name: f"if({is_folded}, '', {key})" for name, key in self._keys.items()}
-            dimensions["is_folded"] = is_folded
-        if (bucket := self._question.buckets.sql) is not None:
-            dimensions["bucket"] = bucket
-        columns = [
-            *self._keys,
-            "false" if kept is None else "is_folded",
-            "0" if bucket is None else "bucket",
-            *(f"part_{number}" for number, _ in enumerate(self.recipe.parts)),
-            "is_sampled",
-        ]
-        order = f"ORDER BY {', '.join(dimensions)} " if dimensions else ""
+        if kept is None:
+            selects = [self._points(self._keys)]
+        elif self.takes_others_from_all:
+            is_kept = [self._is_kept, f"{_CONSUMER} IN %(kept_consumers)s"]
+            selects = [self._points(self._keys, is_kept), self._points({}, is_folded="true")]
+        else:
+            keys = {name: f"if({self._is_kept}, {key}, '')" for name, key in self._keys.items()}
+            selects = [self._points({**keys, "is_folded": f"NOT {self._is_kept}"})]
+        order = ", ".join((*self._keys, "is_folded", "bucket"))
         return Statement(
-            f"SELECT {', '.join(columns)} FROM ({self._aggregates(dimensions)}) "
-            f"{order}LIMIT {MAX_ROWS + 1} {self._settings}",
-            {**self._parameters, "kept": tuple(kept or ())},
+            f"SELECT * FROM ({' UNION ALL '.join(selects)}) ORDER BY {order} "
+            f"LIMIT {MAX_ROWS + 1} {self._settings}",
+            {**self._parameters, **self._kept(kept or ())},
         )
 
     def ranking(self, limit: int) -> Statement:
@@ -109,66 +126,145 @@ class Compiler:
         equal ones in order of their values.
         """
         keys = ", ".join(self._keys)
+        groups = self._aggregates(self._keys, by_bucket=False)
         return Statement(
             f"SELECT {keys}, {_hash(self._keys)}, count() OVER () "
-            f"FROM (SELECT {keys}, {self.recipe.rank} AS rank "
-            f"FROM ({self._aggregates(self._keys)})) "
+            f"FROM (SELECT {keys}, {self.recipe.rank} AS rank FROM ({groups})) "
             f"WHERE isNotNull(rank) ORDER BY rank DESC, {keys} LIMIT {limit} {self._settings}",
             self._parameters,
         )
 
     def values(self) -> Statement:
         """Return the statement that counts the events whose values a percentile is taken of."""
+        where = " AND ".join((range_condition(), *self._conditions, *self._with_value))
         return Statement(
-            f"SELECT count() FROM events WHERE {self._with_value} {self._settings}",
-            self._parameters,
+            f"SELECT count() FROM events WHERE {where} {self._settings}", self._parameters
         )
+
+    def _points(
+        self, keys: Mapping[str, str], conditions: Sequence[str] = (), is_folded: str = "false"
+    ) -> str:
+        """Return a SELECT of the columns of `points`; those that are not in keys are constant."""
+        constant = {**dict.fromkeys(self._keys, "''"), "is_folded": is_folded}
+        columns = [name if name in keys else f"{sql} AS {name}" for name, sql in constant.items()]
+        by_bucket = not self._question.buckets.is_single
+        columns.append("bucket" if by_bucket else "0 AS bucket")
+        groups = self._aggregates(keys, conditions, by_bucket=by_bucket)
+        return f"SELECT {', '.join((*columns, *self._parts, 'is_sampled'))} FROM ({groups})"
+
+    @property
+    def _is_kept(self) -> str:
+        return f"{_hash(self._keys.values())} IN %(kept)s"
+
+    @property
+    def _is_grouped_by_consumer(self) -> bool:
+        return any(operand.name == _CONSUMER for operand in self._question.groups)
+
+    def _kept(self, ranked: Sequence[Sequence[Any]]) -> dict[str, Any]:
+        """Return the parameters that say which groups are named."""
+        found = {"kept": tuple(row[-2] for row in ranked)}
+        for place, operand in enumerate(self._question.groups):
+            if operand.name == _CONSUMER:
+                found["kept_consumers"] = tuple({row[place] for row in ranked})
+        return found
+
+    def _aggregates(
+        self,
+        keys: Mapping[str, str],
+        conditions: Sequence[str] = (),
+        *,
+        by_bucket: bool,
+    ) -> str:
+        """Return a SELECT of keys, `bucket`, `part_0`, `part_1` … of each, and `is_sampled`.
+
+        Args:
+            keys: Names and SQL of what to group by.
+            conditions: What events must match beyond the question's conditions.
+            by_bucket: Whether to group by bucket; else there is no such column.
+        """
+        names = [*keys, *(["bucket"] if by_bucket else [])]
+        if self._question.aggregation.name == PERCENTILE:
+            return self._percentiles(keys, names, conditions, by_bucket=by_bucket)
+        return self._merged(keys, names, self._parts, conditions, by_bucket=by_bucket)
+
+    def _percentiles(
+        self,
+        keys: Mapping[str, str],
+        names: Sequence[str],
+        conditions: Sequence[str],
+        *,
+        by_bucket: bool,
+    ) -> str:
+        level, exact = self._question.aggregation.level, self._question.exact
+        assert level is not None, "only a percentile has bins"  # noqa: S101
+        parts = {
+            "bin_weight": Part(f"sum({weight_of(self._question.value)})", "sum"),
+            "least": Part(f"min({self._number})", "min"),
+            "greatest": Part(f"max({self._number})", "max"),
+        }
+        bins = self._merged(
+            {**keys, "bin": self._bin},
+            [*names, "bin"],
+            parts,
+            [*conditions, *self._with_value],
+            by_bucket=by_bucket,
+        )
+        found = [*names, *percentiles.pick(level, exact=exact), "max(is_sampled) AS sampled"]
+        return (
+            f"SELECT {''.join(f'{name}, ' for name in names)}result AS part_0, "
+            f"sampled AS is_sampled FROM (SELECT {', '.join(found)} "
+            f"FROM ({bins}) {_group_by(names)} HAVING notEmpty(bins))"
+        )
+
+    def _merged(
+        self,
+        keys: Mapping[str, str],
+        names: Sequence[str],
+        parts: Mapping[str, Part],
+        conditions: Sequence[str],
+        *,
+        by_bucket: bool,
+    ) -> str:
+        """Return a SELECT of names, parts and `is_sampled`, the parts of all slots made one."""
+        question = self._question
+        sets = [f"some_{name}" for name, part in parts.items() if part.is_set]
+        some = [f"{part.sql} AS some_{name}" for name, part in parts.items()]
+        selects = []
+        for slot in slots.divide(
+            question.start_us,
+            question.end_us,
+            self._divided_hours,
+            by_day=question.buckets.are_days or not by_bucket,
+        ):
+            dimensions = dict(keys)
+            if by_bucket:
+                dimensions["bucket"] = question.buckets.sql(slot.moment)
+            columns = ", ".join((*_aliased(dimensions), *some, "max(weight) AS max_weight"))
+            where = " AND ".join((slot.condition, *self._conditions, *conditions))
+            selects.append(
+                f"SELECT {columns} FROM events WHERE {where} {_group_by([*dimensions, *sets])}"
+            )
+        merged = [f"{part.merged(f'some_{name}')} AS {name}" for name, part in parts.items()]
+        columns = ", ".join((*names, *merged, f"max(max_weight) > {WEIGHT_SCALE} AS is_sampled"))
+        return f"SELECT {columns} FROM ({' UNION ALL '.join(selects)}) {_group_by(names)}"
 
     @property
     def _number(self) -> str:
         return number_expression(self._question.value, "value")
 
     @property
-    def _with_value(self) -> str:
-        """The condition on events that are in a percentile."""
-        conditions = [*self._conditions, f"isNotNull({self._number})"]
+    def _bin(self) -> str:
+        return percentiles.bin_of(self._number, exact=self._question.exact)
+
+    @property
+    def _with_value(self) -> list[str]:
+        """The conditions on events that are in a percentile."""
+        # Of the bin, for the engine keeps no values but bins.
+        conditions = [f"isNotNull({self._bin})"]
         if self._question.value.name == "response_us":
             # What a stream lasts says nothing of how fast the API answers.
             conditions.append("NOT is_stream")
-        return " AND ".join(conditions)
-
-    def _aggregates(self, dimensions: dict[str, str]) -> str:
-        """Return a SELECT of dimensions, of `part_0`, `part_1` … of each, and of `is_sampled`."""
-        if self._question.aggregation.name == PERCENTILE:
-            return self._percentiles(dimensions)
-        columns = [
-            *_aliased(dimensions),
-            *(f"{part} AS part_{number}" for number, part in enumerate(self.recipe.parts)),
-            _IS_SAMPLED,
-        ]
-        where = " AND ".join(self._conditions)
-        return f"SELECT {', '.join(columns)} FROM events WHERE {where} {_group_by(dimensions)}"
-
-    def _percentiles(self, dimensions: dict[str, str]) -> str:
-        level, exact, number = self._question.aggregation.level, self._question.exact, self._number
-        assert level is not None, "only a percentile has bins"  # noqa: S101
-        columns = [
-            *_aliased({**dimensions, "bin": percentiles.bin_of(number, exact=exact)}),
-            f"sum({weight_of(self._question.value)}) AS bin_weight",
-            f"min({number}) AS least",
-            f"max({number}) AS greatest",
-            _IS_SAMPLED,
-        ]
-        bins = (
-            f"SELECT {', '.join(columns)} FROM events WHERE {self._with_value} "
-            f"{_group_by([*dimensions, 'bin'])}"
-        )
-        found = [*dimensions, *percentiles.pick(level, exact=exact), "max(is_sampled) AS sampled"]
-        return (
-            f"SELECT {''.join(f'{name}, ' for name in dimensions)}result AS part_0, "
-            f"sampled AS is_sampled FROM (SELECT {', '.join(found)} "
-            f"FROM ({bins}) {_group_by(dimensions)} HAVING notEmpty(bins))"
-        )
+        return conditions
 
 
 def _names_direction(question: Timeseries) -> bool:
@@ -182,7 +278,7 @@ def _hash(keys: Iterable[str]) -> str:
     return f"sipHash64({', '.join(keys)})"
 
 
-def _aliased(dimensions: dict[str, str]) -> list[str]:
+def _aliased(dimensions: Mapping[str, str]) -> list[str]:
     return [f"{sql} AS {name}" for name, sql in dimensions.items()]
 
 

@@ -11,6 +11,7 @@ import functools
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from datetime import time as time_of_day
+from enum import Enum
 from zoneinfo import ZoneInfo, available_timezones
 
 from otel_apinalytics.errors import InvalidRequestError
@@ -21,6 +22,14 @@ _HOUR_S = 3600
 # Local time is counted from a Monday so early that it is never negative.
 _FIRST_MONDAY = date(1969, 12, 29)
 _ORIGIN_S = 3 * DAY_S
+
+
+class Moment(str, Enum):
+    """What is asked of an event's time, in SQL."""
+
+    DAY = "toDate(events.hour)"
+    HOUR = "events.hour"
+    TIME = "events.timestamp"
 
 
 class LocalTime:
@@ -45,8 +54,13 @@ class LocalTime:
         It is exact where only the day or the hour of it matters: the stored hour is several times
         faster to group by than the time itself.
         """
-        column = "events.hour" if self._has_full_hours else "events.timestamp"
-        time = f"toUInt32({column})"
+        return self.seconds_of(Moment.HOUR if self.has_full_hours else Moment.TIME)
+
+    def seconds_of(self, moment: Moment) -> str:
+        """SQL: local time of an event, in the same seconds, from what is enough for it."""
+        time = f"toUInt32({moment.value})"
+        if moment is Moment.DAY:
+            time = f"{time} * {DAY_S}"
         shifts = [offset_s + _ORIGIN_S for _, offset_s in self._changes]
         if len(shifts) == 1:
             return f"(toInt64({time}) + {shifts[0]})"
@@ -73,8 +87,18 @@ class LocalTime:
         return _FIRST_MONDAY + timedelta(days=number)
 
     @property
-    def _has_full_hours(self) -> bool:
+    def is_utc(self) -> bool:
+        """Whether local time is that of UTC."""
+        return all(offset_s == 0 for _, offset_s in self._changes)
+
+    @property
+    def has_full_hours(self) -> bool:
+        """Whether local hours are hours of UTC."""
         return all(second % _HOUR_S == 0 for change in self._changes for second in change)
+
+    def divided_hours(self) -> set[int]:
+        """Return the starts of hours of UTC, Unix seconds, within which the clock changes."""
+        return {since_s // _HOUR_S * _HOUR_S for since_s, _ in self._changes if since_s % _HOUR_S}
 
 
 def parse_zone(text: str) -> tzinfo:

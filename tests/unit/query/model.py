@@ -112,7 +112,7 @@ class Question:
 def answer(question: Question, calls: Sequence[Call]) -> Series:
     """Return the points of each group; of None, those of all groups that are folded."""
     zone = ZoneInfo(question.tz)
-    found = [call for call in calls if _matches(question, call, zone)]
+    found = [call for call in calls if matches(question, call, zone)]
     keys = {call.number: tuple(call.text(g, zone) for g in question.groups) for call in found}
     named = _named(question, found, keys)
     cells: dict[tuple[Key, int], list[Call]] = defaultdict(list)
@@ -159,7 +159,8 @@ def _seconds(question: Question, start: int, zone: ZoneInfo) -> Fraction:
     return Fraction(inside, 1_000_000)
 
 
-def _matches(question: Question, call: Call, zone: ZoneInfo) -> bool:
+def matches(question: Question, call: Call, zone: ZoneInfo) -> bool:
+    """Return whether a question is about an event."""
     fields: dict[str, list[str]] = defaultdict(list)
     for field, value in question.include:
         fields[field].append(value)

@@ -24,18 +24,28 @@ from otel_apinalytics.store.engine import Engine
 from tests.unit.query.model import AGGREGATIONS, Call, Question, Series, answer
 
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
-# Half a day before the clocks of Berlin went forward, and a day after.
-START, END = 1_490_447_000_000_000, 1_490_533_400_000_000
+# Half a day before the clocks of Berlin went forward, and two days after.
+START, END = 1_490_447_000_000_000, 1_490_706_200_000_000
 US = 1_000_000
 # Groups that are named like the one of all that are folded, and text that patterns are made of.
 CONSUMERS = ("", "alice", "bob", "other", "(other)", "a%b", "a_b", "a*b", "é\\", "a'b", "a\nb")
 DIMENSIONS = ("consumer_id", "method", "attributes.plan", "status_code", "status_class",
               "is_error", "hour_of_day", "weekday")  # fmt: skip
-ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu")
+ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe")
 _applications = (f"exact{number}" for number in itertools.count())
 
 TIMES = st.integers(START, END - 1) | st.sampled_from(
-    [START, START + 1, END - 1, 1_490_486_400 * US, 1_490_486_400 * US - 1, 1_490_490_000 * US]
+    [
+        START,
+        START + 1,
+        END - 1,
+        1_490_486_400 * US,
+        1_490_486_400 * US - 1,
+        1_490_490_000 * US,
+        1_490_572_800 * US,
+        1_490_659_200 * US - 1,
+        1_490_659_200 * US,
+    ]
 )
 CALLS = st.lists(
     st.builds(
