@@ -20,32 +20,46 @@ import uvicorn
 from otel_apinalytics.addresses import is_loopback, resolve
 from otel_apinalytics.api.app import AppParts, create_app
 from otel_apinalytics.data_directory import lock_data_directory
-from otel_apinalytics.errors import ConfigError
+from otel_apinalytics.errors import ConfigError, RetryableError
+from otel_apinalytics.local_service import LocalService, announce, local_url, new_number, withdraw
+from otel_apinalytics.normalize.hash_keys import hash_key_text
 from otel_apinalytics.query.ledger_totals import LedgerTotals
 from otel_apinalytics.receiver.admission import Admission
+from otel_apinalytics.receiver.audit_log import AuditLog, erased_entry
 from otel_apinalytics.receiver.duplicates import Duplicates
 from otel_apinalytics.receiver.grpc_server import GrpcServer
 from otel_apinalytics.receiver.http_routes import event_routes
 from otel_apinalytics.receiver.loader import Loader
-from otel_apinalytics.receiver.log import Limits, RequestLog, find_segments, open_log_directory
+from otel_apinalytics.receiver.log import (
+    SET_ASIDE,
+    Limits,
+    RequestLog,
+    find_segments,
+    open_log_directory,
+)
 from otel_apinalytics.receiver.otlp_http import otlp_routes
 from otel_apinalytics.receiver.recovery import digests_of
 from otel_apinalytics.receiver.refusals import Refusal, Refusals
 from otel_apinalytics.receiver.sealing import (
     duplicates_key_of,
     hash_key_of,
+    local_admin_key_of,
     read_or_create_master_key,
 )
 from otel_apinalytics.receiver.trial import remove_trials
 from otel_apinalytics.settings import Settings
+from otel_apinalytics.store.applications import Applications
 from otel_apinalytics.store.backup import Backups, SecretKey
 from otel_apinalytics.store.backup_manifest import check_secret_key
 from otel_apinalytics.store.checked_parts import CheckedParts
 from otel_apinalytics.store.engine import Engine, EngineError
+from otel_apinalytics.store.erasures import Erasures
 from otel_apinalytics.store.janitor import Janitor
-from otel_apinalytics.store.keys import KeyRing, Scope
+from otel_apinalytics.store.key_ring import KeyRing
+from otel_apinalytics.store.key_watch import KeyWatch
+from otel_apinalytics.store.keys import Key, Scope
 from otel_apinalytics.store.live_loads import LiveLoads
-from otel_apinalytics.store.retention import Policy
+from otel_apinalytics.store.retention_limits import RetentionLimits
 from otel_apinalytics.store.schema import migrate
 from otel_apinalytics.telemetry import Telemetry
 from otel_apinalytics.tls import TlsFiles, open_tls
@@ -114,7 +128,8 @@ class Service:
             self.engine = Engine(store_dsn)
             try:
                 migrate(self.engine)
-                keys = KeyRing(self.engine)
+                keys = KeyRing(self.engine, telemetry)
+                self._key_watch = KeyWatch(keys, is_shared=not self.engine.embedded)
             except (EngineError, OSError) as error:
                 raise ConfigError(f"cannot prepare the store: {error}") from error
             self._parts = CheckedParts(self.engine, telemetry)
@@ -136,7 +151,8 @@ class Service:
             except EngineError as error:
                 raise ConfigError(f"cannot read the store: {error}") from error
             telemetry.watch_ledger(self._ledger.read)
-            self._janitor = Janitor(self.engine, Policy(settings), telemetry, mend=self._mend_parts)
+            retention = RetentionLimits(self.engine, settings)
+            self._janitor = Janitor(self.engine, retention.policy, telemetry, mend=self._mend_parts)
             if settings.log_pending_bytes < settings.max_request_bytes:
                 _logger.warning(
                     "max_request_bytes, %d, is more than may wait, log_pending_bytes, %d: such "
@@ -156,6 +172,14 @@ class Service:
                 self.engine.directory,
             )
             self._refusals = Refusals(self._log, telemetry)
+            self._audit = AuditLog(self._log, telemetry)
+            self._erasures = Erasures(
+                self.engine,
+                self._settle,
+                self._make_durable,
+                lambda: len(find_segments(log_directory / SET_ASIDE)),
+                lambda receipt: self._audit.keep(erased_entry(receipt)),
+            )
             self._duplicates = Duplicates(log_directory, duplicates_key_of(master_key))
             admission = Admission(keys, self._log, self._duplicates, self._refusals, telemetry)
             self._grpc = GrpcServer(
@@ -167,9 +191,9 @@ class Service:
             )
             try:
                 # Last: keys that are made are shown only once, by whoever gets this object.
-                self.first_keys = keys.ensure_application(settings.application_id, _given(settings))
-                # They are shown only once: they must be there after a power cut, too.
-                self.engine.sync()
+                self.first_keys = Applications(keys).ensure(
+                    settings.application_id, _given(settings)
+                )
             except (EngineError, OSError) as error:
                 raise ConfigError(f"cannot write to the store: {error}") from error
         except BaseException:
@@ -178,12 +202,21 @@ class Service:
         self.grpc_address = f"{settings.grpc.rpartition(':')[0]}:{self._grpc.port}"
         http_port = self._http_sockets[0].getsockname()[1]
         self.http_address = f"{settings.http.rpartition(':')[0]}:{http_port}"
+        self._data_dir = data_dir
+        url = local_url(self.http_address, has_tls=tls is not None)
+        self._local = LocalService(url, new_number())
+        keys.trust(
+            Key(self.first_keys.application, "local", Scope.ADMIN, is_operators=True),
+            local_admin_key_of(master_key, self._local.number),
+        )
         parts = AppParts(
             engine=self.engine,
             keys=keys,
             query_timeout_s=settings.query_timeout_s,
             settled_until=self._log.settled_until,
+            unique_until=self._janitor.merges.unique_until,
             last_refusal=lambda application: _as_json(self._refusals.last(application)),
+            pending_bytes=lambda: self._log.pending_bytes,
             exporter_settings=exporter_settings(
                 self.grpc_address, self.first_keys.application, "<write key>", self.tls_files
             ),
@@ -194,11 +227,15 @@ class Service:
             cors_origins=settings.cors_origins,
             faults=self._faults,
             telemetry=telemetry,
+            audit=self._audit,
+            retention=retention,
+            erasures=self._erasures,
             backup=Backups(
                 self.engine,
                 SecretKey(master_key, secret_file.resolve().is_relative_to(data_dir.resolve())),
                 self._at_rest,
             ).begin,
+            hash_key=lambda application: hash_key_text(hash_key_of(master_key, application)),
         )
         self._http = uvicorn.Server(
             uvicorn.Config(
@@ -230,12 +267,33 @@ class Service:
         with self._loader.paused(_FLUSH_TIMEOUT_S):
             yield
 
-    def _mend_parts(self) -> None:
-        """Check what the engine wrote by itself, by merges above all."""
+    def _settle(self) -> None:
+        """Wait until what was acknowledged before is stored, on disk, and never loaded again.
+
+        Raises:
+            RetryableError: The store is behind.
+        """
+        self._audit.flush()
+        sequence = self._log.flush(_FLUSH_TIMEOUT_S)
+        self._loader.wait_until_gone(sequence, _FLUSH_TIMEOUT_S)
+
+    def _make_durable(self) -> None:
+        """Put on disk what the store has, and check it.
+
+        Raises:
+            RetryableError: The disk lost some of it.
+        """
+        self.engine.sync()
+        if self._mend_parts():
+            raise RetryableError("the disk lost some of what was written; ask again")
+
+    def _mend_parts(self) -> bool:
+        """Check what the engine wrote by itself, by merges above all; return whether it was bad."""
         damaged = self._parts.damaged_tables()
         if damaged:
             with self._loader.paused(_FLUSH_TIMEOUT_S):
                 self._parts.take_out(damaged)
+        return bool(damaged)
 
     def _faults(self) -> list[str]:
         """Return what keeps requests from being taken, in words."""
@@ -245,7 +303,9 @@ class Service:
             *self._log.faults(),
             *self._loader.faults(),
             *self._refusals.faults(),
+            *self._audit.faults(),
             *self._janitor.faults(),
+            *self._key_watch.faults(),
         ]
 
     def start(self) -> None:
@@ -255,7 +315,9 @@ class Service:
         self._loader.start()
         self._log.start(self._earlier)
         self._refusals.start()
+        self._audit.start()
         self._janitor.start()
+        self._key_watch.start()
         for segment in self._earlier:
             self._loader.submit(segment)
         self._grpc.start()
@@ -264,19 +326,27 @@ class Service:
             time.sleep(0.01)
         if not self._http.started:
             raise ConfigError(f"HTTP could not be started on {self.http_address}")
+        with contextlib.suppress(OSError):
+            # Commands need another way to find it, then.
+            announce(self._data_dir, self._local)
         self._ready.set()
 
     def stop(self) -> None:
         """Stop accepting, finish what was accepted, load it, and close the store."""
         self._ready.clear()
+        withdraw(self._data_dir)
+        self._erasures.stop()
         self._http.should_exit = True
         self._grpc.close()
         if self._http_thread.is_alive():
             self._http_thread.join()
         _close_all(self._http_sockets)
         self._janitor.close()
+        self._key_watch.close()
         self._refusals.close()
+        self._audit.close()
         self._log.close()
+        self._erasures.close()
         self._duplicates.close()
         self._loader.close()
         self._ledger.close()
@@ -325,7 +395,9 @@ def _as_json(refusal: Refusal | None) -> dict[str, Any] | None:
     return {
         "at": refusal.at.isoformat(),
         "transport": refusal.transport,
+        "kind": refusal.kind,
         "reason": refusal.reason,
+        "key_id": refusal.key_id,
     }
 
 

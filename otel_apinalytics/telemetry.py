@@ -30,6 +30,7 @@ from otel_apinalytics.errors import (
     InvalidRequestError,
     PermissionDeniedError,
     RequestTooLargeError,
+    TooManyRequestsError,
 )
 
 PREFIX = "apinalytics"
@@ -46,16 +47,21 @@ _INVALID = (
     ("http", "invalid_event"),
 )
 _SIGNALS = ("metrics", "logs")
-_TABLES = ("events", "rejected", "ledger_records")
+_TABLES = ("events", "rejected", "ledger_records", "audit")
 _TASKS = ("merges", "retention", "dead_letters", "sync")
+#: Why a key lets nobody in.
+AUTHENTICATION_FAILURES = ("missing", "unknown", "expired", "revoked", "slowed")
 # The first that fits; anything else is our trouble or our limit.
 _REASONS: tuple[tuple[type[ApinalyticsError], str], ...] = (
     (AuthenticationError, "unauthenticated"),
     (PermissionDeniedError, "forbidden"),
     (RequestTooLargeError, "too_large"),
     (InvalidRequestError, "invalid"),
+    (TooManyRequestsError, "rate_limited"),
     (ApinalyticsError, "unavailable"),
 )
+#: What kinds of refusals there are.
+REFUSAL_REASONS = tuple(reason for _, reason in _REASONS)
 
 _COMMIT_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LOAD_BUCKETS_S = (0.05, 0.1, 0.15, 0.25, 0.5, 0.75, 1, 2.5, 5, 10, 30)
@@ -119,6 +125,12 @@ class Telemetry:
             "Requests that were not let in.",
             ("transport", "reason"),
         )
+        self._failed_authentications = counter(
+            "failed_authentications_total",
+            "Requests without a valid key, of any kind; slowed are those of addresses that tried "
+            "too many unknown keys.",
+            ("reason",),
+        )
         self._failed_requests = counter(
             "failed_requests_total",
             "Requests that ended in an internal error: a defect of the service.",
@@ -142,6 +154,14 @@ class Telemetry:
         #: Segments.
         self.pending_segments = gauge(
             "log_pending_segments", "Sealed segments of the request log that wait to be loaded."
+        )
+        #: Bytes; `set_function` makes it known.
+        self.free_bytes = gauge(
+            "disk_free_bytes", "Free disk space where log and store are; of two disks, the lesser."
+        )
+        #: Bytes.
+        self.min_free_bytes = gauge(
+            "disk_min_free_bytes", "Below so much free disk space, requests are refused."
         )
         #: Seconds.
         self.commit_seconds = histogram(
@@ -180,6 +200,10 @@ class Telemetry:
             "visible_after_seconds",
             "Time from the receipt of a segment's first request until the segment was loaded.",
             buckets=_LAG_BUCKETS_S,
+        )
+        self.lost_audit_entries = counter(
+            "lost_audit_entries_total",
+            "Entries of the audit that were lost because the log could not be written for long.",
         )
         #: Days of applications, by `table`.
         self.deleted_days = counter(
@@ -238,6 +262,10 @@ class Telemetry:
         """Count a request that was not let in, by the class of its error."""
         self._refused_requests.labels(transport, reason_of(error)).inc()
 
+    def authentication_failed(self, reason: str) -> None:
+        """Count a request without a valid key; the reason is one of `AUTHENTICATION_FAILURES`."""
+        self._failed_authentications.labels(reason).inc()
+
     def failed(self, transport: str) -> None:
         """Count a request that ended in an internal error."""
         self._failed_requests.labels(transport).inc()
@@ -279,6 +307,8 @@ class Telemetry:
             self.deleted_rows.labels(table)
         for task in _TASKS:
             self.janitor_failures.labels(task)
+        for reason in AUTHENTICATION_FAILURES:
+            self._failed_authentications.labels(reason)
         for transport in _TRANSPORTS:
             self._failed_requests.labels(transport)
             self._requests_in_flight.labels(transport)

@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
+from otel_apinalytics import __version__
+from otel_apinalytics.api import answers
+
 
 def router(faults: Callable[[], Sequence[str]]) -> APIRouter:
     """Return the routes under `/health/`.
@@ -18,12 +21,20 @@ def router(faults: Callable[[], Sequence[str]]) -> APIRouter:
     """
     routes = APIRouter(prefix="/health", tags=["health"])
 
-    @routes.get("/live")
+    @routes.get("/live", responses={200: {"model": answers.Live}})
+    @routes.head("/live", include_in_schema=False)
     async def live() -> JSONResponse:
         """Answer 200 while the process runs."""
-        return JSONResponse({"status": "live"})
+        return JSONResponse({"status": "live", "version": __version__})
 
-    @routes.get("/ready")
+    @routes.get(
+        "/ready",
+        responses={
+            200: {"model": answers.Ready},
+            503: {"model": answers.NotReady, "description": "Data is not taken now."},
+        },
+    )
+    @routes.head("/ready", include_in_schema=False)
     async def ready() -> JSONResponse:
         """Answer 200 while data is taken, else 503 and the reasons."""
         if reasons := faults():

@@ -6,9 +6,10 @@
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse
 
+from otel_apinalytics.api import answers
 from otel_apinalytics.api.auth import request_key, visible_application
 from otel_apinalytics.normalize.outcomes import REJECT_REASONS
 from otel_apinalytics.query.dead_letters import run_dead_letters
@@ -19,8 +20,12 @@ from otel_apinalytics.query.ledger_parameters import (
     parse_dead_letters,
     parse_ledger,
 )
+from otel_apinalytics.query.times import ALLOWED as TIMES
 from otel_apinalytics.store.engine import Engine
-from otel_apinalytics.store.keys import Key, KeyRing, Scope
+from otel_apinalytics.store.key_ring import KeyRing
+from otel_apinalytics.store.keys import Key, Scope
+
+_TIME = f"Of receipt: {TIMES}."
 
 
 def router(
@@ -32,22 +37,34 @@ def router(
 
     # The query string is parsed as a whole, for unknown parameters are errors; what is declared
     # here is for the documentation.
-    @routes.get("/ledger/{start}/{end}/")
+    @routes.get("/ledger/{start}/{end}/", responses={200: {"model": answers.Ledger}})
     @routes.get("/ledger/{start}/{end}", include_in_schema=False)
     def ledger(
         key: AccountKey,
         request: Request,
-        start: str,
-        end: str,
+        start: Annotated[str, Path(description=_TIME, examples=["-24h"])],
+        end: Annotated[str, Path(description=_TIME, examples=["now"])],
         granularity: Annotated[
-            str, Query(description="Seconds, a multiple of 60, or minute, hour, day, week.")
+            str,
+            Query(
+                description="Seconds, a multiple of 60, or minute, hour, day, week. minute if it "
+                "is left out.",
+                examples=["hour"],
+            ),
+        ] = "",
+        record_id: Annotated[
+            str,
+            Query(
+                description="Of one request alone: the `X-Record-Id` of its answer.",
+                json_schema_extra={"pattern": "^[0-9a-fA-F]{32}$"},
+            ),
         ] = "",
     ) -> JSONResponse:
         """Account for what was received, by minute, application, key, transport and outcome.
 
-        Times are Unix seconds, of receipt; the minutes that begin in the range are included.
-        `difference` is received - (stored + duplicate + filtered + rejected) of the minutes that
-        are settled: 0, unless something was lost. `refused` counts requests, beside the equation.
+        Times are of receipt; the minutes that begin in the range are included. `difference` is
+        received - (stored + duplicate + filtered + rejected) of the minutes that are settled: 0,
+        unless something was lost. `refused` counts requests, beside the equation.
         """
         question = parse_ledger(start, end, request.query_params.multi_items())
         # Before the question, so that all of what is settled is in the answer.
@@ -56,16 +73,28 @@ def router(
         found = run_ledger(engine, application, question, settled, query_timeout_s)
         return JSONResponse(found.as_json())
 
-    @routes.get("/rejected/")
+    @routes.get("/rejected/", responses={200: {"model": answers.Rejected}})
     @routes.get("/rejected", include_in_schema=False)
     def rejected(
         key: AccountKey,
         request: Request,
-        start: Annotated[str, Query(description="Received then or later, Unix seconds.")] = "",
-        end: Annotated[str, Query(description="Received before, Unix seconds.")] = "",
-        reason: Annotated[str, Query(description="One of " + ", ".join(REJECT_REASONS))] = "",
+        start: Annotated[
+            str, Query(description=f"Received then or later: {TIMES}.", examples=["-24h"])
+        ] = "",
+        end: Annotated[str, Query(description=f"Received before: {TIMES}.")] = "",
+        reason: Annotated[
+            str,
+            Query(
+                description="Why they were rejected. Any reason if it is left out.",
+                json_schema_extra={"enum": list(REJECT_REASONS)},
+            ),
+        ] = "",
         limit: Annotated[
-            str, Query(description=f"1 to {MAX_LIMIT}; {DEFAULT_LIMIT} if it is left out.")
+            str,
+            Query(
+                description=f"How many at most. {DEFAULT_LIMIT} if it is left out.",
+                json_schema_extra={"type": "integer", "minimum": 1, "maximum": MAX_LIMIT},
+            ),
         ] = "",
     ) -> JSONResponse:
         """List what was rejected, newest first, with its fields as far as they are known.

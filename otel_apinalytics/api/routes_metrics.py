@@ -15,6 +15,7 @@ def router(telemetry: Telemetry) -> APIRouter:
 
     # Not async: it may wait for the store.
     @routes.get("/metrics", response_class=PlainTextResponse)
+    @routes.head("/metrics", include_in_schema=False)
     def metrics() -> Response:
         """Return the service's metrics in the Prometheus text format."""
         return Response(telemetry.exposition(), media_type=CONTENT_TYPE)

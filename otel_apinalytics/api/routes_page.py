@@ -34,6 +34,7 @@ def router(exporter_settings: str) -> APIRouter:
     page = template.replace("{{exporter_settings}}", html.escape(exporter_settings))
 
     @routes.get("/")
+    @routes.head("/")
     async def index() -> HTMLResponse:
         return HTMLResponse(page, headers=_HEADERS)
 

@@ -12,6 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from otel_apinalytics.cli.server_options import (
+    AdminKey,
+    CaFile,
+    ClientCertificateFile,
+    ClientKeyFile,
+    ServerUrl,
+    server_of,
+)
 from otel_apinalytics.errors import BackupError
 
 if TYPE_CHECKING:
@@ -20,34 +28,17 @@ if TYPE_CHECKING:
 
 def backup(
     directory: Annotated[Path, typer.Argument(help="Where to; empty, or not there yet.")],
-    server: Annotated[
-        str | None, typer.Option(help="URL of the service; default is that of APINALYTICS_HTTP.")
-    ] = None,
-    admin_key: Annotated[
-        str | None, typer.Option(help="Others see it here: better set APINALYTICS_ADMIN_KEY.")
-    ] = None,
-    ca_file: Annotated[
-        Path | None, typer.Option(help="PEM: CA of the service's certificate, if it is private.")
-    ] = None,
-    client_certificate_file: Annotated[
-        Path | None, typer.Option(help="PEM: certificate to show, if the service wants one.")
-    ] = None,
-    client_key_file: Annotated[Path | None, typer.Option(help="PEM: its private key.")] = None,
+    server: ServerUrl = None,
+    admin_key: AdminKey = None,
+    ca_file: CaFile = None,
+    client_certificate_file: ClientCertificateFile = None,
+    client_key_file: ClientKeyFile = None,
 ) -> None:
     """Make a backup of a service that runs: a directory that can be served and restored."""
-    from otel_apinalytics.backup.fetch import Server, fetch_backup
-    from otel_apinalytics.settings import read_settings
+    from otel_apinalytics.backup.fetch import fetch_backup
 
-    settings = read_settings({"admin_key": admin_key})
-    if settings.admin_key is None:
-        raise BackupError("no admin key: set APINALYTICS_ADMIN_KEY")
-    url = server or f"{'https' if settings.tls_certificate_file else 'http'}://{settings.http}"
-    service = Server(
-        url,
-        settings.admin_key.get_secret_value(),
-        ca_file,
-        client_certificate_file,
-        client_key_file,
+    service = server_of(
+        server, "admin", admin_key, ca_file, client_certificate_file, client_key_file
     )
     with _private_files():
         manifest = fetch_backup(service, directory)

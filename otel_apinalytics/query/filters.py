@@ -120,6 +120,14 @@ class Filters:
 NO_FILTERS = Filters()
 
 
+def visible_values(mandatory: Sequence[Filter]) -> dict[str, str]:
+    """Return field → value of filters of one value each, for `expression_parameters`."""
+    values = {}
+    for each in mandatory:
+        (values[each.operand.name],) = each.texts
+    return values
+
+
 def parse_filters(include: Sequence[str], exclude: Sequence[str] = ()) -> Filters:
     """Return the filters that the values of `include` and `exclude` stand for.
 

@@ -121,17 +121,20 @@ def compile_ledger(
 
     A minute is settled once the whole of it is.
     """
-    of_application = "" if application is None else "application = %(application)s AND "
+    of_whom = "" if application is None else "application = %(application)s AND "
+    if question.record_id is not None:
+        of_whom += "record_id = unhex(%(record_id)s) AND "
     keys = "time, application, key_id, transport, outcome, reason"
     return Statement(
         f"SELECT {bucket_start('minute', question.granularity_s)} AS time, application, key_id, "
         "transport, outcome, reason, toInt64(sum(items)), "
         "toInt64(sumIf(items, minute < toDateTime(%(settled)s, 'UTC'))) "
-        f"FROM ledger WHERE {of_application}minute >= toDateTime(%(first)s, 'UTC') "
+        f"FROM ledger WHERE {of_whom}minute >= toDateTime(%(first)s, 'UTC') "
         f"AND minute < toDateTime(%(end)s, 'UTC') GROUP BY {keys} ORDER BY {keys} "
         f"LIMIT {MAX_ROWS + 1} SETTINGS max_execution_time = {timeout_s}",
         {
             "application": application,
+            "record_id": (question.record_id or b"").hex(),
             "first": _next_minute(question.start_us),
             "end": _next_minute(question.end_us),
             "settled": min(max(int(settled_until), 0), MAX_SECONDS) // MINUTE_S * MINUTE_S,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,8 @@ from otel_apinalytics.query.times import parse_range, parse_time
 MINUTE_S = 60
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 10_000
-_LEDGER_PARAMETERS = ("granularity",)
+_LEDGER_PARAMETERS = ("granularity", "record_id")
+_RECORD_ID = re.compile(r"[0-9a-fA-F]{32}")
 _DEAD_LETTER_PARAMETERS = ("start", "end", "reason", "limit")
 
 
@@ -28,11 +30,13 @@ class LedgerQuestion:
         start_us: Start of the range, Unix microseconds; minutes that begin in it are included.
         end_us: End of the range, Unix microseconds; excluded.
         granularity_s: Width of a bucket, a multiple of a minute.
+        record_id: Of this record alone; None for all.
     """
 
     start_us: int
     end_us: int
     granularity_s: int
+    record_id: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ def parse_ledger(start: str, end: str, parameters: Sequence[tuple[str, str]]) ->
     given, _ = split_parameters(parameters, _LEDGER_PARAMETERS)
     start_us, end_us = parse_range(start, end)
     granularity_s = parse_granularity(given.get("granularity", ""), MINUTE_S) or MINUTE_S
-    return LedgerQuestion(start_us, end_us, granularity_s)
+    return LedgerQuestion(start_us, end_us, granularity_s, _record_id(given.get("record_id", "")))
 
 
 def parse_dead_letters(parameters: Sequence[tuple[str, str]]) -> DeadLettersQuestion:
@@ -93,6 +97,17 @@ def parse_dead_letters(parameters: Sequence[tuple[str, str]]) -> DeadLettersQues
         reason=_reason(given.get("reason", "")),
         limit=parse_limit(given.get("limit", ""), MAX_LIMIT, "dead letters") or DEFAULT_LIMIT,
     )
+
+
+def _record_id(text: str) -> bytes | None:
+    if text and not _RECORD_ID.fullmatch(text):
+        raise InvalidRequestError(
+            "no record has such an id",
+            parameter="record_id",
+            value=text,
+            allowed="32 hexadecimal digits, as X-Record-Id has them",
+        )
+    return bytes.fromhex(text) or None
 
 
 def _reason(text: str) -> str | None:

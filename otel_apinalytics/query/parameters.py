@@ -8,28 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from otel_apinalytics.catalogue import BY_NAME, MAX_ENTRY_NAME_LENGTH
 from otel_apinalytics.errors import InvalidRequestError
 from otel_apinalytics.query.expressions import Operand, is_map
-from otel_apinalytics.query.times import parse_range
-
-RAW_FORMATS = ("ndjson",)
-_RAW_PARAMETERS = ("format",)
-
-
-def parse_raw_events(
-    start: str, end: str, parameters: Sequence[tuple[str, str]]
-) -> tuple[int, int]:
-    """Return the range of a request for raw events: its start and end, Unix microseconds.
-
-    Args:
-        start: Start of the range as in the path; included.
-        end: End of the range as in the path; excluded.
-        parameters: Names and values of the query string, in order.
-
-    Raises:
-        InvalidRequestError: A parameter is unknown, given twice, or its value is not allowed.
-    """
-    single, _ = split_parameters(parameters, _RAW_PARAMETERS)
-    parse_choice("format", single.get("format", ""), RAW_FORMATS)
-    return parse_range(start, end)
 
 
 def split_parameters(
@@ -55,7 +33,7 @@ def split_parameters(
                 f"unknown parameter {name!r}",
                 parameter=name,
                 value=value,
-                allowed=", ".join(known),
+                allowed=", ".join(known) or "none",
             )
         if name in several:
             several[name] += [value] if value else []

@@ -78,6 +78,12 @@ def seconds_of(microseconds: int) -> float:
     return microseconds / _US if rest else whole
 
 
+def seconds_text(microseconds: int) -> str:
+    """Return microseconds as the text of seconds that `parse_time` reads."""
+    whole, rest = divmod(microseconds, _US)
+    return f"{whole}.{rest:06}" if rest else str(whole)
+
+
 def _read(text: str, now_us: int) -> int | None:
     if _SECONDS.fullmatch(text):
         return int(Decimal(text) * _US)

@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
 
+from otel_apinalytics.query.csv_cells import BYTE_ORDER_MARK, guarded
 from otel_apinalytics.query.times import seconds_of
 from otel_apinalytics.query.timeseries import Answer, Points
-
-# So that a spreadsheet takes it for UTF-8.
-_BYTE_ORDER_MARK = "\ufeff"
 
 
 def as_2014(answer: Answer) -> dict[str, Any]:
@@ -31,35 +29,53 @@ def as_2014(answer: Answer) -> dict[str, Any]:
     return {"groups": groups, **_summary(answer, {"key": other})}
 
 
-def as_series(answer: Answer) -> dict[str, Any]:
-    """Return a list of series, each with the values of its groups by field, and its points."""
+def as_series(
+    answer: Answer, settled_until: float | None = None, hint: str | None = None
+) -> dict[str, Any]:
+    """Return a list of series, each with the values of its groups by field, and its points.
+
+    Args:
+        answer: The answer.
+        settled_until: Up to when its counts are settled, Unix seconds.
+        hint: What to do about an answer without data.
+    """
     names = [operand.name for operand in answer.question.groups]
     series = [
         {"group": None if key is None else dict(zip(names, key, strict=True)), "points": points}
         for key, points in answer.series.items()
     ]
-    return {"series": series, **_summary(answer, {})}
+    remarks = {"settled_until": settled_until, "hint": hint}
+    return {
+        "series": series,
+        **_summary(answer, {}),
+        **{name: value for name, value in remarks.items() if value is not None},
+    }
 
 
 def as_csv(answer: Answer) -> str:
-    """Return a line for each point: time, values of the groups, whether they are folded, value.
+    """Return a line for each point: time, groups, whether they are folded, value, whether sampled.
 
-    RFC 4180; times are RFC 3339 in the question's zone. Values are as they are stored, also those
-    that a spreadsheet would compute.
+    RFC 4180; times are RFC 3339 in the question's zone. The last column is that of the answer: a
+    line by itself says what its number is.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     names = [operand.name for operand in answer.question.groups]
     has_folded = bool(names) and answer.question.limit is not None
-    writer.writerow(["time", *names, *(["folded"] if has_folded else []), "value"])
+    writer.writerow(["time", *names, *(["folded"] if has_folded else []), "value", "sampled"])
+    sampled = _csv_flag(answer.is_sampled)
     for key, points in answer.series.items():
-        values = [""] * len(names) if key is None else key
-        folded = ["true" if key is None else "false"] if has_folded else []
+        values = [""] * len(names) if key is None else [guarded(text) for text in key]
+        folded = [_csv_flag(key is None)] if has_folded else []
         writer.writerows(
-            [time, *values, *folded, "" if value is None else value]
+            [time, *values, *folded, "" if value is None else value, sampled]
             for time, value in _local_points(points, answer)
         )
-    return _BYTE_ORDER_MARK + text.getvalue()
+    return BYTE_ORDER_MARK + text.getvalue()
+
+
+def _csv_flag(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def _summary(answer: Answer, other: dict[str, Any]) -> dict[str, Any]:

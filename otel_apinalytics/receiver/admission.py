@@ -18,6 +18,7 @@ from otel_apinalytics.errors import (
     InvalidRequestError,
     PermissionDeniedError,
     RetryableError,
+    TooManyRequestsError,
 )
 from otel_apinalytics.normalize import outcomes
 from otel_apinalytics.receiver import gate
@@ -32,9 +33,13 @@ from otel_apinalytics.receiver.records import (
     spans_record,
 )
 from otel_apinalytics.receiver.refusals import Refusals
-from otel_apinalytics.store.keys import Key, KeyRing, Scope
+from otel_apinalytics.store.key_ring import KeyRing
+from otel_apinalytics.store.keys import Key, Scope
 from otel_apinalytics.telemetry import Telemetry
 from otel_apinalytics.wire.log_pb2 import LogHeader
+
+#: In an answer, as a header or as trailing metadata: what the ledger knows the request by.
+RECORD_ID = "X-Record-Id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +51,13 @@ class Admitted:
             fails with `RetryableError`.
         counts: Spans and bad ids in it.
         refused: Of events, what is wrong with those that are not kept.
+        record_id: What the ledger knows the request by, in hex; empty where nothing was written.
     """
 
     durable: Future[None] | None
     counts: gate.Counts
     refused: tuple[InvalidRequestError, ...] = ()
+    record_id: str = ""
 
 
 class Admission:
@@ -79,20 +86,25 @@ class Admission:
         self._duplicates = duplicates
         self._refusals = refusals
 
-    def authenticate(self, application: str | None, secret: str | None, transport: str) -> Key:
+    def authenticate(
+        self, application: str | None, secret: str | None, transport: str, address: str
+    ) -> Key:
         """Return the write key that a request came with, before anything of it is read.
 
+        Args:
+            application: Application id as sent, or None.
+            secret: The key in clear, or None.
+            transport: How the request came.
+            address: Where it came from.
+
         Raises:
-            AuthenticationError: There is none, or it is unknown.
+            AuthenticationError: There is none, or it is unknown or not valid any more.
             PermissionDeniedError: It is no write key.
-            RetryableError: Nothing can be taken now.
+            RetryableError: Nothing can be taken now, or not of this key.
         """
         try:
-            key = self._keys.authenticate(application, secret, Scope.WRITE)
-        except AuthenticationError as error:
-            self._refusals.add(transport, error, error.application)
-            raise
-        except PermissionDeniedError as error:
+            key = self._keys.authenticate(application, secret, Scope.WRITE, address=address)
+        except (AuthenticationError, PermissionDeniedError, TooManyRequestsError) as error:
             self._refusals.add(transport, error, error.application, error.key_id)
             raise
         try:
@@ -110,6 +122,7 @@ class Admission:
             RetryableError: It cannot be taken now.
         """
         counts = gate.inspect(body)
+        self._keys.take_rows(key, counts.spans)
         if counts.spans == 0:
             return Admitted(None, counts)
         header = new_header(
@@ -123,7 +136,8 @@ class Admission:
             _when_kept(durable, lambda: self._count(header, "spans", invalid))
             return durable
 
-        return Admitted(self._append_once(header, "spans", invalid, append), counts)
+        durable = self._append_once(header, "spans", invalid, append)
+        return Admitted(durable, counts, record_id=header.record_id.hex())
 
     def admit_events(
         self,
@@ -156,13 +170,18 @@ class Admission:
         if name is None and not events.have_ids:
             digest = b""
         counts, total = gate.Counts(events.count), events.count + len(events.refused)
+        self._keys.take_rows(key, total)
         if total == 0:
             return Admitted(None, counts)
 
+        whole = new_header(key.application, key.key_id, transport, total)
+        # After a kill, a record with the digest says that the request was kept.
+        whole.digest = digest
+
         def header(count: int, *, is_request: bool) -> LogHeader:
             made = new_header(key.application, key.key_id, transport, count)
-            # After a kill, a record with the digest says that the request was kept.
-            made.digest = digest if is_request else b""
+            if is_request:
+                made.digest, made.record_id = whole.digest, whole.record_id
             return made
 
         invalid = {outcomes.INVALID_EVENT: len(events.refused)}
@@ -184,9 +203,8 @@ class Admission:
                 _when_kept(durable, lambda: _if_possible(append_refused))
             return durable
 
-        whole = header(total, is_request=True)
         durable = self._append_once(whole, "events", invalid, append) if digest else append()
-        return Admitted(durable, counts, events.refused)
+        return Admitted(durable, counts, events.refused, whole.record_id.hex())
 
     def _append_once(
         self,

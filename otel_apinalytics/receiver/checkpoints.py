@@ -7,13 +7,15 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from otel_apinalytics.errors import RetryableError
 from otel_apinalytics.receiver.attempts import forget_notes
 from otel_apinalytics.receiver.files import sync_directory
-from otel_apinalytics.receiver.log import SET_ASIDE, SealedSegment
+from otel_apinalytics.receiver.log import SET_ASIDE, SealedSegment, find_segments
 from otel_apinalytics.receiver.segment import destroy_segment
 from otel_apinalytics.store.engine import Engine
 from otel_apinalytics.telemetry import Telemetry
@@ -21,6 +23,7 @@ from otel_apinalytics.telemetry import Telemetry
 _logger = logging.getLogger(__name__)
 
 _INTERVAL_S = 1.0
+_POLL_S = 0.05
 # A sync failed: the disk has a fault, or is gone.
 _PAUSE_S = 10.0
 
@@ -80,6 +83,18 @@ class Checkpoints:
         sync_directory(self._directory)
         forget_notes(segment.path)
         self._telemetry.segments_set_aside.inc()
+
+    def wait_until_gone(self, sequence: int, timeout_s: float) -> None:
+        """Wait until no segment is left before a number: none of them is ever loaded again.
+
+        Raises:
+            RetryableError: One is, after so many seconds.
+        """
+        deadline = time.monotonic() + timeout_s
+        while left := [s for s in find_segments(self._directory) if s.sequence < sequence]:
+            if time.monotonic() > deadline or self._stopping.is_set():
+                raise RetryableError(f"{left[0].path.name} of the request log is still there")
+            time.sleep(_POLL_S)
 
     def close(self) -> None:
         """Make durable what was loaded, and stop. Safe before the thread is started."""

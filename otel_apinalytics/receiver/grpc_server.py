@@ -25,7 +25,7 @@ from otel_apinalytics.errors import (
     RetryableError,
 )
 from otel_apinalytics.receiver import otlp_answers
-from otel_apinalytics.receiver.admission import Admission
+from otel_apinalytics.receiver.admission import RECORD_ID, Admission
 from otel_apinalytics.receiver.waiting import wait_durable
 from otel_apinalytics.store.keys import Key, read_credentials
 
@@ -126,7 +126,7 @@ class GrpcServer:
         self._server.stop(grace_s).wait()
 
     def _export(self, messages: Iterator[bytes], context: Any) -> bytes:
-        return self._answer(context, lambda key: self._take(key, _message_of(messages)))
+        return self._answer(context, lambda key: self._take(key, _message_of(messages), context))
 
     def _discard(self, signal: str, messages: Iterator[bytes], context: Any) -> bytes:
         """Take metrics and logs, and drop them; an empty message is success."""
@@ -153,9 +153,11 @@ class GrpcServer:
         state = HealthCheckResponse.NOT_SERVING if faults else HealthCheckResponse.SERVING
         return bytes(HealthCheckResponse(status=state).SerializeToString())
 
-    def _take(self, key: Key, body: bytes) -> bytes:
+    def _take(self, key: Key, body: bytes, context: Any) -> bytes:
         admitted = self._admission.admit_spans(key, body, TRANSPORT)
         wait_durable(admitted)
+        if admitted.record_id:
+            context.set_trailing_metadata(((RECORD_ID.lower(), admitted.record_id),))
         return otlp_answers.success(admitted.counts).SerializeToString()
 
     def _answer(self, context: Any, take: Callable[[Key], bytes]) -> bytes:
@@ -166,7 +168,9 @@ class GrpcServer:
         key: Key | None = None
         try:
             metadata = dict(context.invocation_metadata())
-            key = self._admission.authenticate(*read_credentials(metadata), TRANSPORT)
+            key = self._admission.authenticate(
+                *read_credentials(metadata), TRANSPORT, context.peer()
+            )
             return take(key)
         except ApinalyticsError as error:
             problem = error

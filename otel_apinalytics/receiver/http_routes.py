@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from otel_apinalytics.errors import InvalidRequestError, RetryableError
-from otel_apinalytics.receiver.admission import Admission, Admitted
+from otel_apinalytics.receiver.admission import RECORD_ID, Admission, Admitted
 from otel_apinalytics.receiver.bodies import read_body
 from otel_apinalytics.receiver.waiting import durable
 from otel_apinalytics.store.keys import read_credentials
@@ -39,7 +39,8 @@ def event_routes(admission: Admission, max_request_bytes: int) -> list[Route]:
             return await take(request)
 
     async def take(request: Request) -> Response:
-        key = admission.authenticate(*read_credentials(request.headers), TRANSPORT)
+        address = request.client.host if request.client else ""
+        key = admission.authenticate(*read_credentials(request.headers), TRANSPORT, address)
         try:
             partial = _is_partial(request)
             idempotency_key = _idempotency_key(request)
@@ -58,7 +59,8 @@ def event_routes(admission: Admission, max_request_bytes: int) -> list[Route]:
         except Exception:
             admission.telemetry.failed(TRANSPORT)
             raise
-        return JSONResponse(_answer(admitted, partial=partial))
+        headers = {RECORD_ID: admitted.record_id} if admitted.record_id else None
+        return JSONResponse(_answer(admitted, partial=partial), headers=headers)
 
     # The early README of 2014 said "events", the corrected one "event"; both, with and without /.
     paths = ("/1/event/", "/1/event", "/1/events/", "/1/events")

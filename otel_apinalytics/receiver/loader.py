@@ -120,6 +120,14 @@ class Loader:
         finally:
             self._loading.release()
 
+    def wait_until_gone(self, sequence: int, timeout_s: float) -> None:
+        """Wait until no segment is left before a number: none of them is ever loaded again.
+
+        Raises:
+            RetryableError: One is, after so many seconds.
+        """
+        self._checkpoints.wait_until_gone(sequence, timeout_s)
+
     def close(self) -> None:
         """Load what is queued, make it durable, and stop. Safe before `start`.
 

@@ -7,8 +7,8 @@ large or old enough is sealed: handed on to be loaded. Sequence numbers, never c
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import math
 import os
 import tempfile
 import threading
@@ -132,6 +132,8 @@ class RequestLog:
         self._limits = limits or Limits()
         self._telemetry = telemetry or Telemetry()
         self._telemetry.pending_bytes.set_function(lambda: self.pending_bytes)
+        self._telemetry.free_bytes.set_function(self._free_bytes)
+        self._telemetry.min_free_bytes.set(self._limits.min_free_bytes)
         self._wake = threading.Condition()
         self._waiting: list[_Waiting] = []
         self._pending_bytes = 0
@@ -232,8 +234,11 @@ class RequestLog:
             begun = min([time.time(), *self._unloaded.values()])
         return begun - _STAMPED_BEFORE_S
 
-    def flush(self, timeout_s: float) -> None:
+    def flush(self, timeout_s: float) -> int:
         """Wait until everything is loaded that was acknowledged before.
+
+        Returns:
+            Number of the first segment that may have something else.
 
         Raises:
             RetryableError: It is not, in so many seconds.
@@ -250,6 +255,7 @@ class RequestLog:
             loaded = is_loaded()
         if not loaded:
             raise RetryableError(_BEHIND)
+        return last
 
     def close(self) -> None:
         """Write what waits, seal, and stop. Idempotent; safe before `start`."""
@@ -343,9 +349,14 @@ class RequestLog:
 
     def _is_disk_full(self) -> bool:
         """Whether a disk has too little room. What cannot be asked is found out by writing."""
-        with contextlib.suppress(OSError):
-            return any(free_bytes(disk) < self._limits.min_free_bytes for disk in self._disks)
-        return False
+        return self._free_bytes() < self._limits.min_free_bytes
+
+    def _free_bytes(self) -> float:
+        """Return the room on the fullest disk; NaN where a disk cannot be asked."""
+        try:
+            return min(map(free_bytes, self._disks))
+        except OSError:
+            return math.nan
 
     def _not_written(self, size: int) -> None:
         self._unwritten_bytes = max(1, size)

@@ -26,6 +26,7 @@ from otel_apinalytics.errors import (
     PermissionDeniedError,
     RequestTooLargeError,
     RetryableError,
+    TooManyRequestsError,
     UnsupportedMediaTypeError,
 )
 from otel_apinalytics.receiver.gate import Counts
@@ -37,6 +38,8 @@ _CODES: tuple[tuple[type[ApinalyticsError], int, int], ...] = (
     (RequestTooLargeError, Code.RESOURCE_EXHAUSTED, 413),
     (UnsupportedMediaTypeError, Code.INVALID_ARGUMENT, 415),
     (InvalidRequestError, Code.INVALID_ARGUMENT, 400),
+    # With a delay, which says that it may be sent again.
+    (TooManyRequestsError, Code.RESOURCE_EXHAUSTED, 429),
     (RetryableError, Code.UNAVAILABLE, 503),
 )
 

@@ -27,7 +27,7 @@ from otel_apinalytics.errors import (
     UnsupportedMediaTypeError,
 )
 from otel_apinalytics.receiver import otlp_answers
-from otel_apinalytics.receiver.admission import Admission, Admitted
+from otel_apinalytics.receiver.admission import RECORD_ID, Admission, Admitted
 from otel_apinalytics.receiver.bodies import read_body
 from otel_apinalytics.receiver.otlp_json import request_of_json
 from otel_apinalytics.receiver.waiting import durable
@@ -56,8 +56,9 @@ _MISTAKEN_PATHS = {
     "/api/traces": "this is no Jaeger server; OTLP is taken at /v1/traces",
 }  # fmt: skip
 
-# Takes a request of a media type, and returns the message to answer with; None for an empty one.
-_Take = Callable[[Request, Key, str], Awaitable[Message | None]]
+# Takes a request of a media type, and returns the message to answer with, None for an empty one,
+# and the id of its record.
+_Take = Callable[[Request, Key, str], Awaitable[tuple[Message | None, str]]]
 
 
 def otlp_routes(admission: Admission, max_request_bytes: int) -> list[Route]:
@@ -68,7 +69,9 @@ def otlp_routes(admission: Admission, max_request_bytes: int) -> list[Route]:
         max_request_bytes: Largest body that is accepted, decompressed.
     """
 
-    async def take_traces(request: Request, key: Key, media_type: str) -> Message | None:
+    async def take_traces(
+        request: Request, key: Key, media_type: str
+    ) -> tuple[Message | None, str]:
         body = await read_body(request, max_request_bytes)
 
         def admit() -> Admitted:
@@ -77,13 +80,13 @@ def otlp_routes(admission: Admission, max_request_bytes: int) -> list[Route]:
 
         admitted = await run_in_threadpool(admit)
         await durable(admitted)
-        return otlp_answers.success(admitted.counts)
+        return otlp_answers.success(admitted.counts), admitted.record_id
 
-    async def discard(request: Request, key: Key, media_type: str) -> Message | None:
+    async def discard(request: Request, key: Key, media_type: str) -> tuple[Message | None, str]:
         await read_body(request, max_request_bytes)
         signal = request.url.path.strip("/").rpartition("/")[2]
         admission.telemetry.discarded(TRANSPORT, signal)
-        return None
+        return None, ""
 
     def endpoint(take: _Take) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
@@ -114,14 +117,16 @@ async def _answer(request: Request, admission: Admission, take: _Take) -> Respon
         return _status_answer(refusal, 405, media_type, {"Allow": "POST"})
     key: Key | None = None
     try:
-        key = admission.authenticate(*read_credentials(request.headers), TRANSPORT)
+        address = request.client.host if request.client else ""
+        key = admission.authenticate(*read_credentials(request.headers), TRANSPORT, address)
         if media_type is None:
             raise UnsupportedMediaTypeError(
                 f"content type {request.headers.get('content-type', '')!r} is not supported; "
                 f"allowed: {_PROTOBUF}, {_JSON}"
             )
-        message = await take(request, key, media_type)
-        return Response(_encoded(message, media_type), media_type=media_type)
+        message, record_id = await take(request, key, media_type)
+        headers = {RECORD_ID: record_id} if record_id else None
+        return Response(_encoded(message, media_type), headers=headers, media_type=media_type)
     except ApinalyticsError as error:
         problem = error
     except Exception:

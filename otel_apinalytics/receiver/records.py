@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
 from otel_apinalytics.normalize.batch_rules import BatchRules
 from otel_apinalytics.wire import log_pb2
-from otel_apinalytics.wire.log_pb2 import LogHeader, LogRecord, Payload
+from otel_apinalytics.wire.log_pb2 import AuditBatch, AuditEntry, LogHeader, LogRecord, Payload
 
 _LENGTH_DELIMITED = 2
 _TRACES = LogRecord.DESCRIPTOR.fields_by_name["traces"].number
 _EVENTS = LogRecord.DESCRIPTOR.fields_by_name["events"].number
+_AUDIT = LogRecord.DESCRIPTOR.fields_by_name["audit"].number
 
 
 def spans_record(header: LogHeader, request: bytes) -> bytes:
@@ -74,6 +76,14 @@ def refused_record(header: LogHeader, reason: str) -> bytes:
     header.payload = log_pb2.PAYLOAD_REFUSED
     header.reject_reason = reason
     return header.SerializeToString()
+
+
+def audit_record(entries: Sequence[AuditEntry]) -> bytes:
+    """Return a record of audit entries."""
+    # Each entry names its application; nothing is received that the ledger would count.
+    header = new_header("", "", "", 0)
+    header.payload = log_pb2.PAYLOAD_AUDIT
+    return _with_payload(header, _AUDIT, AuditBatch(entries=entries).SerializeToString())
 
 
 def control_record(payload: Payload, batch_rules: BatchRules) -> bytes:

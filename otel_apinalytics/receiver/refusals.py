@@ -30,14 +30,18 @@ class Refusal:
     Args:
         at: When, in UTC.
         transport: `grpc` or `http`.
+        kind: Why, in a word, as the ledger has it.
         reason: Why, as the client was told.
         application: Whose request, or None where that is not known.
+        key_id: The key that it came with; empty if none was known.
     """
 
     at: datetime
     transport: str
+    kind: str
     reason: str
     application: str | None
+    key_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +87,12 @@ class Refusals:
             key_id: The key that it came with, if it is a known one.
         """
         self._telemetry.refused(transport, error)
-        refusal = Refusal(datetime.now(timezone.utc), transport, str(error), application)
+        kind = reason_of(error)
+        now = datetime.now(timezone.utc)
+        refusal = Refusal(now, transport, kind, str(error), application, key_id)
         with self._wake:
             self._last.append(refusal)
-            self._counts[_Kind(application or "", key_id, transport, reason_of(error))] += 1
+            self._counts[_Kind(application or "", key_id, transport, kind)] += 1
             self._wake.notify()
 
     def last(self, application: str) -> Refusal | None:

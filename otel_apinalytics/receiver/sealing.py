@@ -91,6 +91,12 @@ def duplicates_key_of(master_key: bytes) -> bytes:
     return _derived(master_key, b"otel-apinalytics duplicates key")
 
 
+def local_admin_key_of(master_key: bytes, number: str) -> str:
+    """Return the admin key of a process that chose this number, for who has the master key."""
+    derived = _derived(master_key, b"otel-apinalytics local admin key\0" + number.encode())
+    return f"apa_{derived.hex()}"
+
+
 def _derived(master_key: bytes, info: bytes) -> bytes:
     return HKDFExpand(SHA256(), _KEY_BYTES, info).derive(master_key)
 

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from otel_apinalytics.store.merges import Merges
-from otel_apinalytics.store.retention import Policy, Retention
+from otel_apinalytics.store.retention import Retention
 from otel_apinalytics.store.steady_clock import SteadyClock
 from otel_apinalytics.threads import ended
 
 if TYPE_CHECKING:
     from otel_apinalytics.store.engine import Engine
+    from otel_apinalytics.store.retention_limits import Policy
     from otel_apinalytics.telemetry import Telemetry
 
 _logger = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Janitor:
 
     Args:
         engine: The store.
-        policy: What is kept for how long.
+        policy: Returns what is kept for how long.
         telemetry: Where all of this is counted.
         pace: How often.
         mend: Checks what the engine wrote by itself, and mends it.
@@ -77,10 +78,10 @@ class Janitor:
     def __init__(
         self,
         engine: Engine,
-        policy: Policy,
+        policy: Callable[[], Policy],
         telemetry: Telemetry,
         pace: Pace | None = None,
-        mend: Callable[[], None] = lambda: None,
+        mend: Callable[[], object] = lambda: None,
     ) -> None:
         pace = pace or Pace()
         self._engine = engine

@@ -1,24 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Applications and their keys: kept in the store, hashed; looked up in memory."""
+"""What keys and applications are: their values, without where they are kept or looked up."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any
-
-from otel_apinalytics.errors import AuthenticationError, ConfigError, PermissionDeniedError
-
-if TYPE_CHECKING:
-    from otel_apinalytics.store.engine import Engine
+from typing import Any, Literal, get_args
 
 DEFAULT_APPLICATION = "default"
+# What a read key may be bound to: the fields that say who calls.
+BoundField = Literal["consumer_id", "app_id", "organization_id", "plan_id"]
+BOUND_FIELDS: tuple[str, ...] = get_args(BoundField)
 # 256 bits: cannot be guessed, and its plain SHA-256 cannot be reversed.
 _KEY_BYTES = 32
+_KEY_ID_BYTES = 6
 
 
 class Scope(str, Enum):
@@ -29,6 +28,51 @@ class Scope(str, Enum):
     ADMIN = "admin"
 
 
+class State(str, Enum):
+    """Whether a key lets anybody in."""
+
+    ACTIVE = "active"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The rows that a read key sees: those with one value in one field.
+
+    Args:
+        field: One of `BOUND_FIELDS`.
+        value: Its value, as it is stored; not empty.
+    """
+
+    field: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a key may do within a minute; None for no limit of its own.
+
+    Args:
+        requests: Requests.
+        rows: Rows: spans and events of a write key, of others what answers have of events, points
+            and values.
+    """
+
+    requests: int | None = None
+    rows: int | None = None
+
+
+NO_LIMITS = Limits()
+# A customer's page, and the copying of all that is stored, are far below. What is sent is not
+# limited: it would be lost where a sender gives up.
+DEFAULT_LIMITS: Mapping[Scope, Limits] = {
+    Scope.WRITE: NO_LIMITS,
+    Scope.READ: Limits(6_000, 100_000_000),
+    Scope.ADMIN: Limits(6_000, 100_000_000),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """A known key, without its secret.
@@ -37,11 +81,88 @@ class Key:
         application: The application that it belongs to.
         key_id: Public name of the key, safe to store and show.
         scope: What it may do.
+        binding: The only rows that it sees; None for all of its application.
+        limits: What it may do within a minute.
+        is_operators: Whether its application is one of whoever runs the service: an admin key then
+            is for all applications.
+        name: What people call it.
     """
 
     application: str
     key_id: str
     scope: Scope
+    binding: Binding | None = None
+    limits: Limits = NO_LIMITS
+    is_operators: bool = False
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """What is kept of a key.
+
+    Args:
+        application: The application that it belongs to.
+        key_id: Public name of the key.
+        scope: What it may do.
+        digest: SHA-256 of the secret.
+        created_at: When it was made, UTC.
+        name: What people call it.
+        note: Anything that people want to remember of it.
+        expires_at: From when on it lets nobody in; None for never.
+        binding: The only rows that it sees; None for all of its application.
+        limits: Its own limits; where it has none, those of its scope hold.
+        revoked_at: Since when it lets nobody in; None if it is not revoked.
+    """
+
+    application: str
+    key_id: str
+    scope: Scope
+    digest: bytes = field(repr=False)
+    created_at: datetime
+    name: str = ""
+    note: str = ""
+    expires_at: datetime | None = None
+    binding: Binding | None = None
+    limits: Limits = NO_LIMITS
+    revoked_at: datetime | None = None
+
+    def state(self, now: datetime) -> State:
+        """Return whether it lets anybody in."""
+        if self.revoked_at is not None:
+            return State.REVOKED
+        is_over = self.expires_at is not None and self.expires_at <= now
+        return State.EXPIRED if is_over else State.ACTIVE
+
+    @property
+    def effective_limits(self) -> Limits:
+        """Its own limits, or those of its scope."""
+        default = DEFAULT_LIMITS[self.scope]
+        return Limits(
+            default.requests if self.limits.requests is None else self.limits.requests,
+            default.rows if self.limits.rows is None else self.limits.rows,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """A tenant: it owns keys, and all events that come with them.
+
+    Args:
+        application: Its id.
+        created_at: When it was made, UTC.
+        is_operators: Whether the service made it, at its first start or because settings name it.
+        name: What people call it.
+        note: Anything that people want to remember of it.
+        removed_at: Since when nobody is let in; None if it is not removed.
+    """
+
+    application: str
+    created_at: datetime
+    is_operators: bool
+    name: str = ""
+    note: str = ""
+    removed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,128 +181,21 @@ class FirstKeys:
         return f"FirstKeys(application={self.application!r})"
 
 
-class KeyRing:
-    """All keys, in memory. Safe to use from many threads.
+def new_secret(scope: Scope) -> str:
+    """Return a key in clear, at random; it begins with what it is for."""
+    # The prefix lets a person, or a secret scanner, tell what it is.
+    return f"ap{scope.value[0]}_{secrets.token_urlsafe(_KEY_BYTES)}"
 
-    Args:
-        engine: Where they are kept.
-    """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._by_digest: dict[bytes, Key] = {}
-        self._applications: set[str] = set()
-        self._load()
+def new_key_id() -> str:
+    """Return a public name, at random."""
+    return secrets.token_hex(_KEY_ID_BYTES)
 
-    def ensure_application(self, application: str | None, given: Mapping[Scope, str]) -> FirstKeys:
-        """Make sure that there is an application with a key of each scope.
 
-        Keys that are given are added if they are new. A scope without any key gets a random one.
-
-        Args:
-            application: Id of the application; None for the one that exists, or a default.
-            given: Keys in clear from settings.
-
-        Raises:
-            ConfigError: A given key is in use already, for another scope or application.
-            EngineError: The engine refused a statement.
-        """
-        name = application or self._first_application() or DEFAULT_APPLICATION
-        self._add_application(name)
-        created = {
-            # The prefix lets a person, or a secret scanner, tell what it is.
-            scope: f"ap{scope.value[0]}_{secrets.token_urlsafe(_KEY_BYTES)}"
-            for scope in Scope
-            if scope not in given and not self._has_key(name, scope)
-        }
-        for scope, secret in {**given, **created}.items():
-            self._add_key(Key(name, secrets.token_hex(6), scope), secret)
-        return FirstKeys(name, created)
-
-    def authenticate(self, application: str | None, secret: str | None, *scopes: Scope) -> Key:
-        """Return the key with this secret.
-
-        The look-up is by SHA-256 of a 256-bit random secret, so that its timing tells nothing of
-        use about the secrets that exist.
-
-        Args:
-            application: Application id as sent, or None where only the key was sent.
-            secret: The key in clear, or None.
-            scopes: What it may be a key for; one is enough.
-
-        Raises:
-            AuthenticationError: There is no key, or it is unknown, or not of this application.
-            PermissionDeniedError: The key has another scope.
-        """
-        if not secret:
-            raise AuthenticationError(
-                "no key: send X-Auth-User (application id) and X-Auth-Key, "
-                "or Authorization: Bearer <key>",
-                self._known(application),
-            )
-        key = self._by_digest.get(_digest(secret))
-        if key is None or (application and application != key.application):
-            raise AuthenticationError("unknown application or key", self._known(application))
-        if key.scope not in scopes:
-            needed = " or ".join(scope.value for scope in scopes)
-            raise PermissionDeniedError(
-                f"this is {_with_article(key.scope.value)} key; "
-                f"{_with_article(needed)} key is needed",
-                key.application,
-                key.key_id,
-            )
-        return key
-
-    def _known(self, application: str | None) -> str | None:
-        """Return the application that a stranger names, if there is one of that name."""
-        return application if application in self._applications else None
-
-    def _first_application(self) -> str | None:
-        rows = self._engine.query(
-            "SELECT application FROM applications ORDER BY created_at, application LIMIT 1"
-        ).rows
-        return str(rows[0][0]) if rows else None
-
-    def _add_application(self, name: str) -> None:
-        exists = self._engine.query(
-            "SELECT count() FROM applications WHERE application = %(name)s", {"name": name}
-        )
-        if not exists.rows[0][0]:
-            now = datetime.now(timezone.utc)
-            self._engine.insert("applications", ("application", "created_at"), [(name, now)])
-
-    def _has_key(self, application: str, scope: Scope) -> bool:
-        return any(
-            key.application == application and key.scope is scope
-            for key in self._by_digest.values()
-        )
-
-    def _add_key(self, key: Key, secret: str) -> None:
-        digest = _digest(secret)
-        known = self._by_digest.get(digest)
-        if known is not None:
-            if (known.application, known.scope) != (key.application, key.scope):
-                raise ConfigError(
-                    f"the {key.scope.value} key for {key.application!r} is already the "
-                    f"{known.scope.value} key of {known.application!r}; each needs its own"
-                )
-            return
-        columns = ("application", "key_id", "scope", "key_sha256", "created_at")
-        now = datetime.now(timezone.utc)
-        row = (key.application, key.key_id, key.scope.value, digest, now)
-        self._engine.insert("keys", columns, [row])
-        self._by_digest[digest] = key
-        self._applications.add(key.application)
-
-    def _load(self) -> None:
-        rows = self._engine.query(
-            "SELECT application, key_id, scope, key_sha256 FROM keys FINAL"
-        ).rows
-        self._by_digest = {
-            bytes(digest): Key(str(application), str(key_id), Scope(scope))
-            for application, key_id, scope, digest in rows
-        }
-        self._applications = {key.application for key in self._by_digest.values()}
+def digest_of(secret: str) -> bytes:
+    """Return what is kept of a key in clear."""
+    # What a header has may be half of a surrogate pair.
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 def read_credentials(headers: Mapping[str, Any]) -> tuple[str | None, str | None]:
@@ -196,11 +210,3 @@ def read_credentials(headers: Mapping[str, Any]) -> tuple[str | None, str | None
     if scheme.lower() == "bearer" and token.strip():
         return headers.get("x-auth-user"), token.strip()
     return headers.get("x-auth-user"), None
-
-
-def _with_article(word: str) -> str:
-    return f"{'an' if word.startswith('a') else 'a'} {word}"
-
-
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()

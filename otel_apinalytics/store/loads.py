@@ -60,6 +60,7 @@ class Loads:
             _ledger(_STORE, outcomes.REJECTED, "reject_reason", of_rejected),
             _statement("rejected", _DEAD_LETTER_COLUMNS, f"{_DEAD_LETTERS} {of_rejected}"),
         )
+        self._audit = _statement("audit", _AUDIT_COLUMNS, _AUDIT_ENTRIES)
 
     def for_payloads(
         self, payloads: Iterable[int], batch_rules: BatchRules = BatchRules.NONE
@@ -75,7 +76,7 @@ class Loads:
         """
         found = set(payloads)
         # Before what became of it: the ledger may show more received than stored, never less.
-        statements = [self._received]
+        statements = [self._received] if found != {_P.PAYLOAD_AUDIT} else []
         if _P.PAYLOAD_TRACES in found:
             statements.append(self._traces[batch_rules])
         if _P.PAYLOAD_EVENTS in found:
@@ -86,6 +87,8 @@ class Loads:
             statements.append(self._duplicate)
         if _P.PAYLOAD_REFUSED in found:
             statements.append(self._refused)
+        if _P.PAYLOAD_AUDIT in found:
+            statements.append(self._audit)
         return statements
 
 
@@ -111,6 +114,16 @@ def _ledger(source: str, outcome: str, reason: str = "''", where: str = "") -> L
 _DEAD_LETTERS = (
     f"SELECT application, key_id, transport, record_id, reject_reason, {_RECEIVED_AT} "
     f"FROM {RECORDS}"
+)
+_AUDIT_COLUMNS = (
+    "at", "application", "key_id", "key_name", "action", "method", "route", "parameters", "status",
+    "rows", "bytes", "client_address", "record_id", "number",
+)  # fmt: skip
+_AUDIT_ENTRIES = (
+    "SELECT fromUnixTimestamp64Micro(tupleElement(entry, 'at_us'), 'UTC'), "
+    + ", ".join(f"tupleElement(entry, '{name}')" for name in _AUDIT_COLUMNS[1:-2])
+    + ", record_id, number FROM (SELECT record_id, tupleElement(audit, 'entries') AS entries "
+    f"FROM {RECORDS}) ARRAY JOIN entries AS entry, arrayEnumerate(entries) AS number"
 )
 
 

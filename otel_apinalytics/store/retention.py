@@ -9,95 +9,36 @@ would be read for it again and again.
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_apinalytics.normalize.transforms import sql_list, sql_text
-from otel_apinalytics.settings import Settings
+from otel_apinalytics.store.deletions import delete_rows, wait_for_deletions
 from otel_apinalytics.store.engine import EngineError
+from otel_apinalytics.store.retention_limits import ROWS, Policy
 
 if TYPE_CHECKING:
     from otel_apinalytics.store.engine import Engine
     from otel_apinalytics.telemetry import Telemetry
 
-_DAY_S = 86400
-_POLL_S = 0.2
+DAY_S = 86400
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long, and how much, is kept of an application.
-
-    Args:
-        days: Table → days.
-        rejected_rows: Dead letters, the newest ones.
-    """
-
-    days: Mapping[str, int]
-    rejected_rows: int
-
-
-class Policy:
-    """The limits of each application. Immutable.
-
-    Args:
-        settings: Where they are from.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._default = Limits(
-            {
-                "events": settings.retention_events_days,
-                "rejected": settings.retention_rejected_days,
-                "ledger_records": settings.retention_ledger_days,
-            },
-            settings.retention_rejected_rows,
-        )
-        default = self._default
-        self._special = {
-            entry.application: Limits(
-                {
-                    "events": entry.events_days or default.days["events"],
-                    "rejected": entry.rejected_days or default.days["rejected"],
-                    "ledger_records": entry.ledger_days or default.days["ledger_records"],
-                },
-                entry.rejected_rows or default.rejected_rows,
-            )
-            for entry in settings.retention
-        }
-
-    def of(self, application: str) -> Limits:
-        """Return the limits of an application."""
-        return self._special.get(application, self._default)
-
-    def by_days(self, table: str) -> dict[int, str]:
-        """Return the numbers of days for a table, each with a condition for its applications."""
-        names: defaultdict[int, list[str]] = defaultdict(list)
-        for application, limits in self._special.items():
-            names[limits.days[table]].append(application)
-        of_others = self._default.days[table]
-        special = {
-            days: f"application IN {sql_list(tuple(found))}"
-            for days, found in names.items()
-            if days != of_others
-        }
-        listed = tuple(name for days in special for name in names[days])
-        return {**special, of_others: f"application NOT IN {sql_list(listed)}" if listed else "1"}
-
-
-class _Table(NamedTuple):
+class Table(NamedTuple):
     """A table with a partition for each day; `receipt` is when its rows were received."""
 
     name: str
     receipt: str
 
 
-_EVENTS = _Table("events", "received_at")
-_REJECTED = _Table("rejected", "received_at")
-_LEDGER = _Table("ledger_records", "minute")
+_REJECTED = Table("rejected", "received_at")
+TABLES = (
+    Table("events", "received_at"),
+    _REJECTED,
+    Table("ledger_records", "minute"),
+    Table("audit", "at"),
+)
 
 
 class _Group(NamedTuple):
@@ -113,13 +54,17 @@ class Retention:
 
     Args:
         engine: The store.
-        policy: The limits.
+        policy: Returns the limits; they are asked for each time.
         telemetry: Where deletions are counted.
         stopping: Once set, no further deletion is begun, and none is waited for.
     """
 
     def __init__(
-        self, engine: Engine, policy: Policy, telemetry: Telemetry, stopping: threading.Event
+        self,
+        engine: Engine,
+        policy: Callable[[], Policy],
+        telemetry: Telemetry,
+        stopping: threading.Event,
     ) -> None:
         self._engine = engine
         self._policy = policy
@@ -132,10 +77,11 @@ class Retention:
         Raises:
             EngineError: Something could not be deleted; what does not depend on it was.
         """
+        policy = self._policy()
         errors = []
-        for table in (_EVENTS, _REJECTED, _LEDGER):
+        for table in TABLES:
             try:
-                self._delete_days(table, now)
+                self._delete_days(table, policy, now)
             except EngineError as error:
                 errors.append(error)
         if errors:
@@ -143,18 +89,18 @@ class Retention:
 
     # ---- by time ----
 
-    def _delete_days(self, table: _Table, now: float) -> None:
-        self._wait_deleted(table)
-        for partition in self._expired_partitions(table, now):
+    def _delete_days(self, table: Table, policy: Policy, now: float) -> None:
+        wait_for_deletions(self._engine, table.name, self._stopping)
+        for partition in self._expired_partitions(table, policy, now):
             if self._stopping.is_set():
                 return
-            self._delete_from(table, partition, now)
+            self._delete_from(table, partition, policy, now)
 
-    def _expired_partitions(self, table: _Table, now: float) -> list[str]:
+    def _expired_partitions(self, table: Table, policy: Policy, now: float) -> list[str]:
         """Return the days, in order, of which some application has only what is too old."""
         found: set[str] = set()
-        for days, condition in self._policy.by_days(table.name).items():
-            limit = now - days * _DAY_S
+        for days, condition in policy.by_days(table.name).items():
+            limit = now - days * DAY_S
             rows = self._engine.query(
                 f"SELECT DISTINCT _partition_id FROM {table.name} "
                 f"WHERE _partition_id <= {sql_text(_last_day_before(limit))} AND {condition} "
@@ -163,14 +109,20 @@ class Retention:
             found.update(str(partition) for (partition,) in rows)
         return sorted(found)
 
-    def _delete_from(self, table: _Table, partition: str, now: float) -> None:
+    def _delete_from(self, table: Table, partition: str, policy: Policy, now: float) -> None:
         """Delete the applications of a day that are too old.
 
         Only what is seen here: what comes meanwhile was received now.
         """
         parts = self._parts(table, partition)
         groups = self._groups(table, parts)
-        expired = [group for group in groups if self._is_expired(table, partition, group, now)]
+        expired = [
+            group
+            for group in groups
+            if _is_expired(
+                partition, group, now - policy.days(group.application, table.name) * DAY_S
+            )
+        ]
         if not expired:
             return
         if len(expired) == len(groups):
@@ -187,11 +139,7 @@ class Retention:
         self._telemetry.deleted_days.labels(table.name).inc(len(expired))
         self._count(table, sum(group.rows for group in expired))
 
-    def _is_expired(self, table: _Table, partition: str, group: _Group, now: float) -> bool:
-        limit = now - self._policy.of(group.application).days[table.name] * _DAY_S
-        return partition <= _last_day_before(limit) and group.received < limit
-
-    def _parts(self, table: _Table, partition: str) -> list[str]:
+    def _parts(self, table: Table, partition: str) -> list[str]:
         rows = self._engine.query(
             "SELECT name FROM system.parts WHERE database = currentDatabase() AND active "
             f"AND table = {sql_text(table.name)} AND partition_id = {sql_text(partition)} "
@@ -200,7 +148,7 @@ class Retention:
         ).rows
         return [str(name) for (name,) in rows]
 
-    def _groups(self, table: _Table, parts: Sequence[str]) -> list[_Group]:
+    def _groups(self, table: Table, parts: Sequence[str]) -> list[_Group]:
         rows = self._engine.query(
             f"SELECT application, count(), {_seconds(table)} FROM {table.name} "
             f"WHERE _part IN {sql_list(tuple(parts))} GROUP BY application"
@@ -215,9 +163,10 @@ class Retention:
         Raises:
             EngineError: Some could not be deleted.
         """
+        policy = self._policy()
         rows = self._engine.query("SELECT application, count() FROM rejected GROUP BY application")
         for application, count in rows.rows:
-            kept = self._policy.of(application).rejected_rows
+            kept = policy.of(str(application))[ROWS].value
             if count > kept and not self._stopping.is_set():
                 self._keep_newest(str(application), kept)
 
@@ -234,42 +183,25 @@ class Retention:
             self._delete(_REJECTED, f"WHERE {where}")
             self._count(_REJECTED, count)
 
-    # ---- deletion ----
+    def _delete(self, table: Table, what: str) -> None:
+        delete_rows(self._engine, table.name, f"DELETE {what}", self._stopping)
 
-    def _delete(self, table: _Table, what: str) -> None:
-        # Not by a statement that waits: it could not be given up.
-        self._engine.command(f"ALTER TABLE {table.name} DELETE {what} SETTINGS mutations_sync = 0")
-        self._wait_deleted(table)
-
-    def _wait_deleted(self, table: _Table) -> None:
-        """Wait for deletions that are under way; the store goes on with them after a restart.
-
-        Raises:
-            EngineError: One fails; the store tries it again by itself.
-        """
-        while not self._stopping.is_set():
-            rows = self._engine.query(
-                "SELECT max(latest_fail_reason) FROM system.mutations WHERE NOT is_done "
-                f"AND database = currentDatabase() AND table = {sql_text(table.name)} "
-                "HAVING count() > 0"
-            ).rows
-            if not rows:
-                return
-            if rows[0][0]:
-                raise EngineError(f"cannot delete from {table.name}: {rows[0][0]}", None)
-            self._stopping.wait(_POLL_S)
-
-    def _count(self, table: _Table, rows: int) -> None:
+    def _count(self, table: Table, rows: int) -> None:
         self._telemetry.deleted_rows.labels(table.name).inc(rows)
 
 
-def _seconds(table: _Table) -> str:
+def _is_expired(partition: str, group: _Group, limit: float) -> bool:
+    """Return whether a day ended, and the last of it was received, before a time, Unix seconds."""
+    return partition <= _last_day_before(limit) and group.received < limit
+
+
+def _seconds(table: Table) -> str:
     return f"toFloat64(max({table.receipt}))"
 
 
 def _last_day_before(limit: float) -> str:
     """Return the partition of the last day that ended before a time, Unix seconds; "" for none."""
-    day = limit // _DAY_S - 1
+    day = limit // DAY_S - 1
     if day < 0:
         return ""
-    return datetime.fromtimestamp(day * _DAY_S, timezone.utc).strftime("%Y%m%d")
+    return datetime.fromtimestamp(day * DAY_S, timezone.utc).strftime("%Y%m%d")

@@ -15,12 +15,14 @@ class Payload(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PAYLOAD_REJECTED: _ClassVar[Payload]
     PAYLOAD_DUPLICATE: _ClassVar[Payload]
     PAYLOAD_REFUSED: _ClassVar[Payload]
+    PAYLOAD_AUDIT: _ClassVar[Payload]
 PAYLOAD_UNSPECIFIED: Payload
 PAYLOAD_TRACES: Payload
 PAYLOAD_EVENTS: Payload
 PAYLOAD_REJECTED: Payload
 PAYLOAD_DUPLICATE: Payload
 PAYLOAD_REFUSED: Payload
+PAYLOAD_AUDIT: Payload
 
 class GateRequest(_message.Message):
     __slots__ = ("resource_spans",)
@@ -79,7 +81,7 @@ class LogHeader(_message.Message):
     def __init__(self, record_id: _Optional[bytes] = ..., application: _Optional[str] = ..., key_id: _Optional[str] = ..., transport: _Optional[str] = ..., received_ns: _Optional[int] = ..., received_count: _Optional[int] = ..., reject_reason: _Optional[str] = ..., payload: _Optional[_Union[Payload, str]] = ..., digest: _Optional[bytes] = ..., batch_rules: _Optional[int] = ...) -> None: ...
 
 class LogRecord(_message.Message):
-    __slots__ = ("record_id", "application", "key_id", "transport", "received_ns", "received_count", "reject_reason", "payload", "batch_rules", "digest", "hash_key", "traces", "events")
+    __slots__ = ("record_id", "application", "key_id", "transport", "received_ns", "received_count", "reject_reason", "payload", "batch_rules", "digest", "hash_key", "traces", "events", "audit")
     RECORD_ID_FIELD_NUMBER: _ClassVar[int]
     APPLICATION_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +95,7 @@ class LogRecord(_message.Message):
     HASH_KEY_FIELD_NUMBER: _ClassVar[int]
     TRACES_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_FIELD_NUMBER: _ClassVar[int]
     record_id: bytes
     application: str
     key_id: str
@@ -106,7 +109,8 @@ class LogRecord(_message.Message):
     hash_key: bytes
     traces: TraceRequest
     events: EventBatch
-    def __init__(self, record_id: _Optional[bytes] = ..., application: _Optional[str] = ..., key_id: _Optional[str] = ..., transport: _Optional[str] = ..., received_ns: _Optional[int] = ..., received_count: _Optional[int] = ..., reject_reason: _Optional[str] = ..., payload: _Optional[_Union[Payload, str]] = ..., batch_rules: _Optional[int] = ..., digest: _Optional[bytes] = ..., hash_key: _Optional[bytes] = ..., traces: _Optional[_Union[TraceRequest, _Mapping]] = ..., events: _Optional[_Union[EventBatch, _Mapping]] = ...) -> None: ...
+    audit: AuditBatch
+    def __init__(self, record_id: _Optional[bytes] = ..., application: _Optional[str] = ..., key_id: _Optional[str] = ..., transport: _Optional[str] = ..., received_ns: _Optional[int] = ..., received_count: _Optional[int] = ..., reject_reason: _Optional[str] = ..., payload: _Optional[_Union[Payload, str]] = ..., batch_rules: _Optional[int] = ..., digest: _Optional[bytes] = ..., hash_key: _Optional[bytes] = ..., traces: _Optional[_Union[TraceRequest, _Mapping]] = ..., events: _Optional[_Union[EventBatch, _Mapping]] = ..., audit: _Optional[_Union[AuditBatch, _Mapping]] = ...) -> None: ...
 
 class TraceRequest(_message.Message):
     __slots__ = ("resource_spans",)
@@ -361,3 +365,45 @@ class Event(_message.Message):
     attributes: _containers.ScalarMap[str, str]
     metrics: _containers.ScalarMap[str, float]
     def __init__(self, event_id: _Optional[int] = ..., trace_id: _Optional[bytes] = ..., span_id: _Optional[bytes] = ..., parent_span_id: _Optional[bytes] = ..., timestamp_us: _Optional[int] = ..., response_us: _Optional[int] = ..., status_code: _Optional[int] = ..., consumer_id: _Optional[str] = ..., method: _Optional[str] = ..., url: _Optional[str] = ..., function: _Optional[str] = ..., route: _Optional[str] = ..., direction: _Optional[str] = ..., service: _Optional[str] = ..., host: _Optional[str] = ..., is_error: _Optional[bool] = ..., consumer_source: _Optional[str] = ..., developer_id: _Optional[str] = ..., app_id: _Optional[str] = ..., organization_id: _Optional[str] = ..., plan_id: _Optional[str] = ..., client_id: _Optional[str] = ..., service_version: _Optional[str] = ..., environment: _Optional[str] = ..., region: _Optional[str] = ..., route_source: _Optional[str] = ..., api_version: _Optional[str] = ..., error_type: _Optional[str] = ..., rpc_status: _Optional[str] = ..., cache_status: _Optional[str] = ..., is_stream: _Optional[bool] = ..., upstream_us: _Optional[int] = ..., queue_us: _Optional[int] = ..., request_bytes: _Optional[int] = ..., response_bytes: _Optional[int] = ..., resend_count: _Optional[int] = ..., quota_consumed: _Optional[int] = ..., weight: _Optional[int] = ..., user_agent: _Optional[str] = ..., client_name: _Optional[str] = ..., client_version: _Optional[str] = ..., client_ip_hash: _Optional[str] = ..., protocol_version: _Optional[str] = ..., sdk_language: _Optional[str] = ..., synthetic: _Optional[str] = ..., experiment: _Optional[str] = ..., variant: _Optional[str] = ..., job_type: _Optional[str] = ..., attributes: _Optional[_Mapping[str, str]] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class AuditBatch(_message.Message):
+    __slots__ = ("entries",)
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[AuditEntry]
+    def __init__(self, entries: _Optional[_Iterable[_Union[AuditEntry, _Mapping]]] = ...) -> None: ...
+
+class AuditEntry(_message.Message):
+    __slots__ = ("at_us", "application", "key_id", "key_name", "action", "method", "route", "parameters", "status", "rows", "bytes", "client_address")
+    AT_US_FIELD_NUMBER: _ClassVar[int]
+    APPLICATION_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    KEY_NAME_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    at_us: int
+    application: str
+    key_id: str
+    key_name: str
+    action: str
+    method: str
+    route: str
+    parameters: _containers.RepeatedCompositeFieldContainer[AuditParameter]
+    status: int
+    rows: int
+    bytes: int
+    client_address: str
+    def __init__(self, at_us: _Optional[int] = ..., application: _Optional[str] = ..., key_id: _Optional[str] = ..., key_name: _Optional[str] = ..., action: _Optional[str] = ..., method: _Optional[str] = ..., route: _Optional[str] = ..., parameters: _Optional[_Iterable[_Union[AuditParameter, _Mapping]]] = ..., status: _Optional[int] = ..., rows: _Optional[int] = ..., bytes: _Optional[int] = ..., client_address: _Optional[str] = ...) -> None: ...
+
+class AuditParameter(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page in a real browser: the reason why there is nothing, then traffic by consumer."""
+"""The pages in a real browser: the reason why there is nothing, traffic by consumer, the docs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
@@ -72,4 +73,36 @@ def test_the_page_says_why_and_then_shows(tmp_path: Path, browser: Browser) -> N
         assert READ_KEY not in page.url
         assert page.evaluate("localStorage.length + sessionStorage.length") == 0
         assert errors == []
+        page.close()
+
+
+def test_the_documentation_needs_no_internet(tmp_path: Path, browser: Browser) -> None:
+    """It asks nobody but the service, which answers a question typed into it; it keeps no key."""
+    with service_process(tmp_path) as service:
+        page = browser.new_page()
+        asked, problems = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda message: problems.append(message.text))
+        page.goto(f"http://{service.client.http}/docs")
+        expect(page.locator(".opblock")).not_to_have_count(0)
+        expect(page.locator(".info")).to_contain_text("Who calls my API")
+
+        page.get_by_role("button", name="Authorize").first.click()
+        dialog = page.locator(".modal-ux")
+        dialog.locator("#api_key_value").first.fill(READ_KEY)
+        dialog.get_by_role("button", name="Apply credentials").first.click()
+        dialog.get_by_role("button", name="Close").first.click()
+
+        question = page.locator("#operations-query-timeseries")
+        question.locator(".opblock-summary-control").click()
+        question.get_by_role("button", name="Try it out").click()
+        question.get_by_role("button", name="Execute").click()
+        answer = question.locator(".live-responses-table .response")
+        expect(answer.locator(".response-col_status")).to_contain_text("200")
+        expect(answer).to_contain_text("groups")
+
+        assert {urlsplit(url).netloc for url in asked} == {service.client.http}
+        assert problems == []
+        assert page.evaluate("localStorage.length + sessionStorage.length") == 0
         page.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from otel_apinalytics import __version__
 from tests.support.clients import READ_KEY, WRITE_KEY, Client
 from tests.support.otlp import make_request, make_span
 from tests.support.service_process import (
@@ -193,7 +194,10 @@ def test_not_ready_while_stopping(tmp_path: Path) -> None:
     """Ready after the start; after the stop nobody answers."""
     with service_process(tmp_path) as service:
         assert service.client.request("GET", "/health/ready")[:2] == (200, {"status": "ready"})
-        assert service.client.request("GET", "/health/live")[:2] == (200, {"status": "live"})
+        assert service.client.request("GET", "/health/live")[:2] == (
+            200,
+            {"status": "live", "version": __version__},
+        )
         assert service.stop() == 0
 
 

@@ -189,7 +189,11 @@ def test_the_documentation_has_the_routes(client: Client) -> None:
     paths = document["paths"]
     assert "/1/fields/" in paths
     answer = paths["/1/events/{start}/{end}/"]["get"]["responses"]["200"]
-    assert list(answer["content"]) == ["application/x-ndjson"]
+    assert list(answer["content"]) == [
+        "application/x-ndjson",
+        "text/csv",
+        "application/vnd.apache.parquet",
+    ]
     questions = str(paths["/1/timeseries/{start}/{end}/"])
     assert "attributes.NAME" in questions
     assert "metrics.NAME" in questions

@@ -18,7 +18,7 @@ from otel_apinalytics.service import Service
 from otel_apinalytics.settings import Settings
 from otel_apinalytics.store.janitor import Janitor, Pace
 from otel_apinalytics.store.merges import Merges
-from otel_apinalytics.store.retention import Policy
+from otel_apinalytics.store.retention_limits import Policy
 from otel_apinalytics.telemetry import Telemetry
 from tests.engine_fixtures import MemoryEngine
 from tests.support.clients import APPLICATION, Client
@@ -74,7 +74,7 @@ import json, sys, time
 from otel_apinalytics.settings import Settings
 from otel_apinalytics.store.engine import Engine
 from otel_apinalytics.store.janitor import Janitor, Pace
-from otel_apinalytics.store.retention import Policy
+from otel_apinalytics.store.retention_limits import Policy
 from otel_apinalytics.store.schema import migrate
 from otel_apinalytics.telemetry import Telemetry
 
@@ -105,7 +105,7 @@ for seed in range(4):
     insert(300_000, seed)
 telemetry = Telemetry()
 pace = Pace(look_s=0.05, wait_s=0, rest_s=600)
-janitor = Janitor(engine, Policy(Settings()), telemetry, pace)
+janitor = Janitor(engine, lambda: Policy(Settings()), telemetry, pace)
 janitor.start()
 while not is_merging():
     time.sleep(0.005)
@@ -119,7 +119,7 @@ found["merges"] = value("apinalytics_forced_merges_total")
 engine.close()
 
 engine = Engine(f"chdb://{sys.argv[1]}")
-again = Janitor(engine, Policy(Settings()), Telemetry(), pace)
+again = Janitor(engine, lambda: Policy(Settings()), Telemetry(), pace)
 again.start()
 while len(parts()) != 1 or parts()[0][0] == 0:
     time.sleep(0.01)
@@ -172,7 +172,7 @@ class Running:
 
     def __init__(self, store: Store) -> None:
         self.telemetry = Telemetry()
-        self.janitor = Janitor(store.engine, Policy(Settings()), self.telemetry, FAST)
+        self.janitor = Janitor(store.engine, lambda: Policy(Settings()), self.telemetry, FAST)
         self.janitor.start()
 
     def failures(self, task: str) -> float:
@@ -259,4 +259,4 @@ def test_a_thread_that_ended_is_a_fault(store: Store, start: Running) -> None:
 
 def test_a_janitor_that_was_never_started_can_be_closed(store: Store) -> None:
     """As when a port is taken."""
-    Janitor(store.engine, Policy(Settings()), Telemetry()).close()
+    Janitor(store.engine, lambda: Policy(Settings()), Telemetry()).close()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
@@ -11,12 +12,14 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
+import pyarrow.parquet
 import pytest
 import urllib3
 
 from otel_apinalytics.catalogue import FIELDS
-from otel_apinalytics.query import raw_events
+from otel_apinalytics.query import raw_events_sql
 from otel_apinalytics.service import Service
 from otel_apinalytics.store.engine import Engine, EngineError
 from tests.support.clients import APPLICATION, READ_HEADERS, WRITE_HEADERS, Client
@@ -104,7 +107,7 @@ def test_all_fields_come_back(client: Client) -> None:
     before = time.time()
     assert client.post_events([FULL])[0] == 200
     (event,) = wait_for(lambda: client.raw_events(SENT, SENT + 1))
-    assert list(event) == [field.name for field in FIELDS]
+    assert list(event) == [*(field.name for field in FIELDS), "cursor"]
     assert {name: event[name] for name in FULL} == FULL
     assert event["application"] == APPLICATION
     assert event["event_id"].isdecimal()
@@ -116,7 +119,9 @@ def test_missing_is_null(client: Client) -> None:
     """An event with a time and nothing else has no other text, number or id."""
     assert client.post_events([{"timestamp": SENT + 10}])[0] == 200
     (event,) = wait_for(lambda: client.raw_events(SENT + 10, SENT + 11))
-    known = {"timestamp", "application", "event_id", "received_at", "direction", "function"}
+    known = {
+        "timestamp", "application", "event_id", "received_at", "direction", "function", "cursor",
+    }  # fmt: skip
     made = {name: value for name, value in event.items() if name not in known}
     values = {"is_error": False, "is_stream": False, "weight": 1, "attributes": {}, "metrics": {}}
     assert {name: value for name, value in made.items() if value is not None} == values
@@ -176,12 +181,12 @@ def test_nothing_is_an_empty_body(client: Client) -> None:
         assert headers["content-type"] == "application/x-ndjson"
 
 
-@pytest.mark.parametrize("slice_rows", [raw_events.SLICE_ROWS, 2500])
+@pytest.mark.parametrize("slice_rows", [raw_events_sql.SLICE_ROWS, 2500])
 def test_many_events_are_in_order(
     client: Client, many: int, slice_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of time, then of id; none is missing or there twice, also where hours are cut."""
-    monkeypatch.setattr(raw_events, "SLICE_ROWS", slice_rows)
+    monkeypatch.setattr(raw_events_sql, "SLICE_ROWS", slice_rows)
     order = []
     with reading(client, MANY, MANY + 86_400) as answer:
         assert answer.headers["transfer-encoding"] == "chunked"
@@ -190,6 +195,112 @@ def test_many_events_are_in_order(
             order.append((event["timestamp"], int(event["event_id"])))
     assert len(set(order)) == len(order) == many
     assert order == sorted(order)
+
+
+def test_pages_follow_their_links(client: Client, many: int) -> None:
+    """To the last one, which has none; together they are the whole."""
+    path = f"/1/events/{MANY}/{MANY + 3600.5}/?limit=7000&fields=cursor&include=url:x*"
+    pages = []
+    while path:
+        status, body, headers = client.request("GET", path, headers=READ_HEADERS)
+        assert status == 200
+        pages.append([json.loads(line)["cursor"] for line in body.splitlines()])
+        link = headers.get("Link", "")
+        assert ("X-Next-Cursor" in headers) is bool(link)
+        if link:
+            address, _, relation = link.partition("; ")
+            assert relation == 'rel="next"'
+            path = address.strip("<>")
+            parameters = parse_qs(urlsplit(path).query)
+            assert parameters["cursor"] == [headers["X-Next-Cursor"]] == [pages[-1][-1]]
+            assert parameters["include"] == ["url:x*"]
+        else:
+            path = ""
+    assert [len(page) for page in pages] == [7000, 7000, 5 * 3601 - 14_000]
+    assert len({cursor for page in pages for cursor in page}) == 5 * 3601
+
+
+def test_pages_of_a_relative_range_are_of_one_range(client: Client) -> None:
+    """What `now` is understood by is that of the first page."""
+    start = int(time.time()) - 60
+    client.post_events([{"timestamp": start + n, "url": "/pages"} for n in range(2)])
+    path = "/1/events/-1h/now/?include=url:/pages&limit=1"
+
+    def link() -> str | None:
+        return client.request("GET", path, headers=READ_HEADERS)[2].get("Link")
+
+    found = wait_for(link)
+    first, last = urlsplit(str(found).lstrip("<")).path.strip("/").split("/")[2:]
+    assert abs(float(last) - time.time()) < 60
+    assert float(last) - float(first) == pytest.approx(3600, abs=1e-5)
+
+
+def test_an_answer_that_broke_off_is_gone_on_with(client: Client, many: int) -> None:
+    """From the last event that arrived whole, in other words: its last line may be cut."""
+    start, end = MANY, MANY + 3600
+    with reading(client, start, end) as answer:
+        arrived = answer.read(100_000).splitlines()[:-1]
+    cursors = [json.loads(line)["cursor"] for line in arrived]
+    path = f"/1/events/{start}/{end}/?cursor={cursors[-1]}&fields=cursor"
+    _, body, _ = client.request("GET", path, headers=READ_HEADERS)
+    cursors += [json.loads(line)["cursor"] for line in body.splitlines()]
+    assert len(cursors) == len(set(cursors)) == 5 * 3600
+
+
+@pytest.mark.parametrize(
+    ("form", "media_type"),
+    [
+        ("ndjson", "application/x-ndjson"),
+        ("csv", "text/csv; charset=utf-8; header=present"),
+        ("parquet", "application/vnd.apache.parquet"),
+    ],
+)
+@pytest.mark.parametrize("coding", ["", "gzip", "zstd"])
+def test_formats(client: Client, many: int, form: str, media_type: str, coding: str) -> None:
+    """Each with its type, streamed; compressed on demand, but for what is compressed already."""
+    path = f"/1/events/{MANY}/{MANY + 600}/?format={form}&fields=event_id,url"
+    headers = READ_HEADERS | ({"Accept-Encoding": coding} if coding else {})
+    status, body, answered = client.request("GET", path, headers=headers)
+    assert (status, answered["content-type"]) == (200, media_type)
+    assert answered["transfer-encoding"] == "chunked"
+    assert answered.get("content-encoding", "") == ("" if form == "parquet" else coding)
+    assert "Accept-Encoding" in answered["vary"]
+    if form == "parquet":
+        assert pyarrow.parquet.read_table(io.BytesIO(body)).num_rows == 3000
+    else:
+        assert body.count(b"\n") == 3000 + (form == "csv")
+
+
+HOSTILE = ("'", '"', "`", "\\", "\\'", "%(x)s", "%", "{a:String}", "') OR 1=1 --", "\x00", "\n",
+           "é😀", "1-1-1)", "attributes.x` FROM keys --", "../..", "?")  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize(
+    "parameter",
+    ["format", "fields", "include", "exclude", "tz", "limit", "cursor", "start", "end", "x"],
+)
+def test_text_from_outside_is_never_sql(
+    client: Client, many: int, parameter: str, text: str
+) -> None:
+    """It is refused with what is allowed, or finds what it says: nothing."""
+    values = [text, f"method:{text}", f"attributes.{text}:x", f"attributes.x:{text}"]
+    for value in values:
+        bounds = {"start": str(MANY), "end": str(MANY + 1)}
+        query = ""
+        if parameter in bounds:
+            bounds[parameter] = quote(value, safe="")
+        else:
+            query = urlencode({parameter: value})
+        path = f"/1/events/{bounds['start']}/{bounds['end']}/?{query}"
+        status, body, _ = client.request("GET", path, headers=READ_HEADERS)
+        assert status in (200, 400, 404), body
+        if status == 400:
+            assert body["error"]["parameter"] == parameter
+            assert body["error"]["allowed"]
+        elif status == 200:
+            # A plain name is one of an attribute that no event has.
+            assert body.count(b"\n") == (5 if parameter in ("exclude", "fields") else 0)
 
 
 def test_clients_that_go_away_leave_nothing_behind(client: Client, many: int) -> None:
@@ -253,11 +364,17 @@ def test_a_fault_in_the_middle_breaks_the_connection(
         ("/1/events/x/10/", "start", "x"),
         ("/1/events/0/-1/", "end", "-1"),
         ("/1/events/10/10/", "end", "10"),
-        ("/1/events/0/10/?format=csv", "format", "csv"),
         ("/1/events/0/10/?format=json", "format", "json"),
         ("/1/events/0/10/?format=ndjson&format=ndjson", "format", "ndjson"),
-        ("/1/events/0/10/?limit=5", "limit", "5"),
-        ("/1/events/0/10/?include=method:GET", "include", "method:GET"),
+        ("/1/events/0/10/?limit=0", "limit", "0"),
+        ("/1/events/0/10/?limit=1000001", "limit", "1000001"),
+        ("/1/events/0/10/?include=method", "include", "method"),
+        ("/1/events/0/10/?exclude=trace_id:1", "exclude", "trace_id:1"),
+        ("/1/events/0/10/?fields=url,nope", "fields", "nope"),
+        ("/1/events/0/10/?fields=url,url", "fields", "url,url"),
+        ("/1/events/0/10/?cursor=1-2", "cursor", "1-2"),
+        ("/1/events/0/10/?tz=Mars", "tz", "Mars"),
+        ("/1/events/0/10/?order=desc", "order", "desc"),
     ],
 )
 def test_wrong_input_is_a_400_that_names_it(

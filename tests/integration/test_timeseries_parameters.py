@@ -170,9 +170,9 @@ def test_csv(calls: Client) -> None:
     assert status == 200
     assert headers["content-type"] == "text/csv; charset=utf-8; header=present"
     assert list(csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""))) == [
-        ["time", "method", "value"],
-        ["2017-10-28T22:00:00Z", "GET", "15.5"],
-        ["2017-10-28T22:00:00Z", "PUT", "1"],
+        ["time", "method", "value", "sampled"],
+        ["2017-10-28T22:00:00Z", "GET", "15.5", "true"],
+        ["2017-10-28T22:00:00Z", "PUT", "1", "true"],
     ]
 
 

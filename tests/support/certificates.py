@@ -83,11 +83,19 @@ class Authority:
     issuer: Authority | None = None
     key: ec.EllipticCurvePrivateKey = field(default_factory=new_key)
 
-    def issue(self, key: PrivateKey | None = None, name: str = "localhost") -> Pair:
-        """Return a new certificate, for servers on this machine and for clients."""
+    def issue(
+        self, key: PrivateKey | None = None, name: str = "localhost", days: float = 1
+    ) -> Pair:
+        """Return a new certificate, for servers on this machine and for clients.
+
+        Args:
+            key: Its key; None for a new one.
+            name: Whose it is.
+            days: For how long it is valid from now on; from a day ago.
+        """
         key = key or new_key()
         names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        builder = _builder(name, self.name, key).add_extension(
+        builder = _builder(name, self.name, key, days).add_extension(
             x509.SubjectAlternativeName(names), critical=False
         )
         return Pair(builder.sign(self.key, hashes.SHA256()), key)
@@ -117,7 +125,9 @@ def show(context: ssl.SSLContext, pair: Pair) -> None:
         context.load_cert_chain(files.certificate, files.key)
 
 
-def _builder(subject: str, issuer: str, key: PrivateKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: str, issuer: str, key: PrivateKey, days: float = 1
+) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.timezone.utc)
     return x509.CertificateBuilder(
         issuer_name=x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]),
@@ -125,7 +135,7 @@ def _builder(subject: str, issuer: str, key: PrivateKey) -> x509.CertificateBuil
         public_key=key.public_key(),
         serial_number=x509.random_serial_number(),
         not_valid_before=now - datetime.timedelta(days=1),
-        not_valid_after=now + datetime.timedelta(days=1),
+        not_valid_after=now + datetime.timedelta(days=days),
     )
 
 

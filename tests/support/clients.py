@@ -70,7 +70,7 @@ class Client:
             url = f"http://{self.http}{path}"
             answer = pool.request(method, url, body=body, headers=dict(headers or {}))
         # Not application/x-ndjson, which is several documents.
-        is_json = "/json" in answer.headers.get("content-type", "")
+        is_json = "/json" in answer.headers.get("content-type", "") and method != "HEAD"
         return answer.status, answer.json() if is_json else answer.data, answer.headers
 
     def post_events(self, events: Any, path: str = "/1/event/") -> tuple[int, Any]:

@@ -10,7 +10,7 @@ from typing import Any, cast
 from otel_apinalytics.store.engine import Engine, EngineError, Rows
 from tests.engine_fixtures import MemoryEngine
 
-TABLES = ("events", "rejected", "ledger_records")
+TABLES = ("events", "rejected", "ledger_records", "audit", "retention_limits")
 
 
 class Store:
@@ -41,7 +41,7 @@ class Store:
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Rows:
         """Return the rows of a SELECT."""
         self.before_query(sql)
-        return Rows((), self.ask(sql))
+        return Rows((), self.ask(sql, parameters))
 
     def command(self, sql: str) -> None:
         """Run a statement of the code under test."""
@@ -54,10 +54,16 @@ class Store:
         with self._lock:
             self._engine.ask(command=sql)
 
-    def ask(self, sql: str) -> list[tuple[Any, ...]]:
+    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Insert rows of texts and numbers of the code under test."""
+        values = ", ".join(f"({', '.join(map(_literal, row))})" for row in rows)
+        self.command(f"INSERT INTO {table} ({', '.join(columns)}) VALUES {values}")
+
+    def ask(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Return the rows of a question of the test's own."""
         with self._lock:
-            return [tuple(row) for row in self._engine.ask(query=sql, parameters={})]
+            rows = self._engine.ask(query=sql, parameters=dict(parameters or {}))
+            return [tuple(row) for row in rows]
 
     def clear(self) -> None:
         """Empty the tables, and forget what was done."""
@@ -134,6 +140,10 @@ class Store:
 def refuse(sql: str) -> None:
     """Fail a statement as a store does that is not well."""
     raise EngineError(f"not now: {sql[:20]}", None)
+
+
+def _literal(value: str | int | None) -> str:
+    return "NULL" if value is None else _quoted(value) if isinstance(value, str) else str(value)
 
 
 def _quoted(value: str | float) -> str:

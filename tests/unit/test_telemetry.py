@@ -22,6 +22,7 @@ from otel_apinalytics.telemetry import PREFIX, LedgerReading, Telemetry
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 UNITS = (
+    "entries",
     "seconds",
     "bytes",
     "requests",
@@ -150,7 +151,7 @@ def test_known_series_begin_at_zero() -> None:
     telemetry = Telemetry()
     refused = scrape(telemetry)["apinalytics_refused_requests"].samples
     assert {s.value for s in refused} == {0}
-    assert len(refused) == 2 * 5
+    assert len(refused) == 2 * 6
 
 
 def test_names_follow_the_conventions() -> None:

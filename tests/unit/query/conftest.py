@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
 
 from otel_apinalytics.store.engine import Engine, Rows
 from tests.engine_fixtures import MemoryEngine
+
+# Few, so that small tables have several blocks.
+_BLOCK_ROWS = 7
 
 
 class MemoryStore(Engine):
@@ -30,6 +33,17 @@ class MemoryStore(Engine):
         """
         rows = self._engine.ask(query=sql, parameters=dict(parameters or {}))
         return Rows((), [tuple(row) for row in rows])
+
+    def stream(self, statements: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[bytes]:
+        """Yield the text of SELECTs of one column, a few rows at a time.
+
+        Raises:
+            AssertionError: The engine refused one.
+        """
+        for sql, parameters in statements:
+            lines = [line.encode() for (line,) in self.query(sql, parameters).rows]
+            for start in range(0, len(lines), _BLOCK_ROWS):
+                yield b"".join(lines[start : start + _BLOCK_ROWS])
 
 
 @pytest.fixture(scope="session")

@@ -13,14 +13,10 @@ from hypothesis import strategies as st
 
 from otel_apinalytics.catalogue import FIELDS, Field, FieldType
 from otel_apinalytics.errors import InvalidRequestError, RetryableError
-from otel_apinalytics.query import raw_events
-from otel_apinalytics.query.raw_events import (
-    SLICE_ROWS,
-    compile_days,
-    compile_raw_events,
-    run_raw_events,
-    slices,
-)
+from otel_apinalytics.query import raw_events, raw_events_sql
+from otel_apinalytics.query.raw_events import run_raw_events
+from otel_apinalytics.query.raw_events_parameters import RawEvents
+from otel_apinalytics.query.raw_events_sql import SLICE_ROWS, Compiler, slices
 from otel_apinalytics.store.engine import Engine, EngineError, Rows
 
 RunSql = Callable[..., list[list[Any]]]
@@ -94,7 +90,8 @@ def read(events: None, run_sql: RunSql) -> Read:
     """Return a function from an application and a range to its raw events."""
 
     def answer(application: str, start_us: int = 0, end_us: int = 4 * 10**15) -> Any:
-        statement = compile_raw_events(application, start_us, end_us, 30.0)
+        compiler = Compiler(RawEvents(start_us, end_us), application)
+        statement = compiler.lines(start_us, end_us, None, 30.0)
         rows = run_sql(statement.sql, dict(statement.parameters))
         assert all(line.endswith("}\n") and line.count("\n") == 1 for (line,) in rows)
         return [json.loads(line) for (line,) in rows]
@@ -105,8 +102,9 @@ def read(events: None, run_sql: RunSql) -> Read:
 def test_all_fields(read: Read) -> None:
     """Each stored field is there, in the catalogue's order, with its public value."""
     (event,) = read("full")
-    assert event == {name: public for name, (_, public) in FULL.items()}
-    assert list(event) == [field.name for field in FIELDS]
+    cursor = "1500552000000001-18446744073709551615-0"
+    assert event == {name: public for name, (_, public) in FULL.items()} | {"cursor": cursor}
+    assert list(event) == [*(field.name for field in FIELDS), "cursor"]
 
 
 def test_missing_is_null(read: Read) -> None:
@@ -122,6 +120,7 @@ def test_missing_is_null(read: Read) -> None:
         "weight": 1,
         "attributes": {},
         "metrics": {},
+        "cursor": "1500552000000000-0-0",
     }
     assert event == expected
 
@@ -164,7 +163,7 @@ def test_the_ends_of_time(read: Read) -> None:
 def test_other_applications_are_not_there(read: Read, text: str) -> None:
     """Nor is their name ever SQL."""
     assert read(text) == []
-    statement = compile_raw_events(f"{text}tenant", 0, 1, 1.0)
+    statement = Compiler(RawEvents(0, 1), f"{text}tenant").lines(0, 1, None, 1.0)
     assert "tenant" not in statement.sql
 
 
@@ -188,10 +187,10 @@ def test_days_and_busy_hours_are_found(
     events: None, run_sql: RunSql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those with more events than are sorted at a time, within the range."""
-    monkeypatch.setattr(raw_events, "SLICE_ROWS", 1000)
+    monkeypatch.setattr(raw_events_sql, "SLICE_ROWS", 1000)
 
     def find(application: str, start_us: int, end_us: int) -> list[list[Any]]:
-        statement = compile_days(application, start_us, end_us, 30.0)
+        statement = Compiler(RawEvents(start_us, end_us), application).days(30.0)
         found = run_sql(statement.sql, dict(statement.parameters))
         return [[day, [tuple(hour) for hour in hours]] for day, hours in found]
 
@@ -287,7 +286,7 @@ class Scripted(Engine):
 
 def run(engine: Engine) -> Any:
     """Ask for the raw events of six hours."""
-    return run_raw_events(engine, "shop", 0, 6 * HOUR_US, 5.0)
+    return run_raw_events(engine, "shop", RawEvents(0, 6 * HOUR_US), 5.0).blocks
 
 
 @pytest.mark.parametrize("blocks", [[], [b"1\n"], [b"1\n", b"2\n3\n"]])

@@ -8,6 +8,7 @@ import io
 
 import pytest
 
+from otel_apinalytics.query.csv_cells import guarded
 from otel_apinalytics.query.timeseries import Answer, GroupKey, Points
 from otel_apinalytics.query.timeseries_formats import as_2014, as_csv, as_series
 from otel_apinalytics.query.timeseries_parameters import parse_timeseries
@@ -101,10 +102,35 @@ def test_series_have_their_groups_by_field() -> None:
     assert as_series(make_answer({(): []}))["series"] == [{"group": {}, "points": []}]
 
 
+def test_series_say_what_is_settled_and_what_to_do() -> None:
+    """Where there is something to say."""
+    answer = make_answer({(): []})
+    said = as_series(answer, 12.5, "look there")
+    assert (said["settled_until"], said["hint"]) == (12.5, "look there")
+    assert not {"settled_until", "hint"} & {*as_series(answer)}
+
+
+@pytest.mark.parametrize(
+    ("series", "is_empty"),
+    [
+        ({}, True),
+        ({(): []}, True),
+        ({(): [(NIGHT, 0)]}, True),
+        ({("a",): [(NIGHT, 0), (NIGHT + 1, None)], None: [(NIGHT, 0.0)]}, True),
+        ({("a",): [(NIGHT, 0)], ("b",): [(NIGHT, 1)]}, False),
+        ({(): [(NIGHT, -0.5)]}, False),
+    ],
+)
+def test_an_answer_without_data_is_empty(series: dict[GroupKey, Points], is_empty: bool) -> None:
+    """No point, or none but zeros."""
+    assert make_answer(series).is_empty is is_empty
+
+
 @pytest.mark.parametrize("sampled", [False, True])
 def test_sampled_data_is_marked(sampled: bool) -> None:
-    """In both forms of JSON."""
-    answer = make_answer({}, is_sampled=sampled)
+    """In both forms of JSON, and in every line of CSV."""
+    answer = make_answer({(): [(NIGHT, 1), (NIGHT + 1, 2)]}, is_sampled=sampled)
+    assert [row[-1] for row in rows(answer)[1:]] == [str(sampled).lower()] * 2
     for found in (as_2014(answer), as_series(answer)):
         assert found.get("sampled", False) is sampled
 
@@ -120,31 +146,34 @@ def test_csv_has_a_line_for_each_point() -> None:
         folded=3,
     )
     assert rows(answer) == [
-        ["time", "consumer_id", "method", "folded", "value"],
-        ["2017-03-26T00:00:00+01:00", "a", "GET", "false", "3"],
-        ["2017-03-26T01:00:00+01:00", "a", "GET", "false", ""],
-        ["2017-03-26T00:00:00+01:00", "", "", "true", "2.5"],
+        ["time", "consumer_id", "method", "folded", "value", "sampled"],
+        ["2017-03-26T00:00:00+01:00", "a", "GET", "false", "3", "false"],
+        ["2017-03-26T01:00:00+01:00", "a", "GET", "false", "", "false"],
+        ["2017-03-26T00:00:00+01:00", "", "", "true", "2.5", "false"],
     ]
     assert rows(make_answer({(): [(0, 1), (4_294_967_295, 0.1)]}, ("limit", "3"))) == [
-        ["time", "value"],
-        ["1970-01-01T00:00:00Z", "1"],
-        ["2106-02-07T06:28:15Z", "0.1"],
+        ["time", "value", "sampled"],
+        ["1970-01-01T00:00:00Z", "1", "false"],
+        ["2106-02-07T06:28:15Z", "0.1", "false"],
     ]
 
 
 @pytest.mark.parametrize(
     "text", ['a"b', "a,b", "a\r\nb", "a\nb", " a", "é€😀", "=1+1", "@SUM(1)", "-1", "\t", "'", "\0"]
 )
-def test_csv_keeps_values_as_they_are(text: str) -> None:
-    """Whatever is in them: quoted, never changed, also where a spreadsheet would compute it."""
-    answer = make_answer({(text,): [(NIGHT, 1)]}, ("group", "consumer_id"))
+def test_csv_keeps_text_and_computes_none(text: str) -> None:
+    """Quoted, and with an apostrophe in front where a spreadsheet would compute it."""
+    answer = make_answer({(text,): [(NIGHT, -1)]}, ("group", "consumer_id"))
     if text == "\0":
         # Python's reader takes none.
-        assert f",{text},1\r\n" in as_csv(answer)
+        assert f",{text},-1,false\r\n" in as_csv(answer)
     else:
-        assert rows(answer)[1][1] == text
+        assert rows(answer)[1][1:] == [guarded(text), "-1", "false"]
 
 
 def test_lines_of_csv_end_as_its_standard_says() -> None:
     """RFC 4180, section 2."""
-    assert as_csv(make_answer({(): [(0, 1)]})).split("\r\n")[1:] == ["1970-01-01T00:00:00Z,1", ""]
+    assert as_csv(make_answer({(): [(0, 1)]})).split("\r\n")[1:] == [
+        "1970-01-01T00:00:00Z,1,false",
+        "",
+    ]

@@ -36,7 +36,8 @@ from otel_apinalytics.receiver.recovery import digests_of
 from otel_apinalytics.receiver.refusals import Refusals
 from otel_apinalytics.receiver.segment import LogIdentity
 from otel_apinalytics.service import Service
-from otel_apinalytics.store.keys import Key, KeyRing, Scope
+from otel_apinalytics.store.key_ring import KeyRing
+from otel_apinalytics.store.keys import Key, Scope
 from otel_apinalytics.telemetry import Telemetry
 from otel_apinalytics.wire import log_pb2
 from otel_apinalytics.wire.log_pb2 import LogHeader, LogRecord
@@ -121,7 +122,7 @@ OpenDoor = Callable[..., Door]
 @pytest.fixture
 def keys(service: Service) -> KeyRing:
     """Read the keys that a real store has."""
-    return KeyRing(service.engine)
+    return KeyRing(service.engine, Telemetry())
 
 
 @pytest.fixture
@@ -159,21 +160,21 @@ def done(admitted: Admitted) -> None:
 def test_a_write_key_gets_in(door: Door) -> None:
     """With the application or without."""
     for application in (APPLICATION, None):
-        assert door.admission.authenticate(application, WRITE_KEY, "grpc").scope is Scope.WRITE
+        assert door.admission.authenticate(application, WRITE_KEY, "grpc", "").scope is Scope.WRITE
     assert door.refusals.last(APPLICATION) is None
 
 
 def test_refusals_are_remembered_for_whom_they_concern(door: Door) -> None:
     """Of an unknown key, whom it names; a known one is its application's."""
     with pytest.raises(AuthenticationError):
-        door.admission.authenticate(None, "wrong", "grpc")
+        door.admission.authenticate(None, "wrong", "grpc", "")
     for application in (APPLICATION, "bank"):
         refusal = door.refusals.last(application)
         assert refusal is not None
         assert (refusal.transport, refusal.application) == ("grpc", None)
         assert "wrong" not in refusal.reason
     with pytest.raises(PermissionDeniedError):
-        door.admission.authenticate(None, READ_KEY, "http")
+        door.admission.authenticate(None, READ_KEY, "http", "")
     mine, other = door.refusals.last(APPLICATION), door.refusals.last("bank")
     assert mine is not None
     assert other is not None
@@ -184,9 +185,9 @@ def test_refusals_are_in_the_ledger(door: Door) -> None:
     """Counted together by whose they are, as far as that is known, and why."""
     for application in (APPLICATION, APPLICATION, "unheard-of", None):
         with pytest.raises(AuthenticationError):
-            door.admission.authenticate(application, "wrong", "grpc")
+            door.admission.authenticate(application, "wrong", "grpc", "")
     with pytest.raises(PermissionDeniedError) as denied:
-        door.admission.authenticate(None, READ_KEY, "http")
+        door.admission.authenticate(None, READ_KEY, "http", "")
     door.admission.refused("http", RequestTooLargeError("large"), KEY)
     door.refusals.start()
     door.refusals.close()

@@ -3,9 +3,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from otel_apinalytics.store.keys import FirstKeys, Scope, read_credentials
+from otel_apinalytics.store.allowances import FAILURES_PER_MINUTE
+from otel_apinalytics.store.keys import (
+    BOUND_FIELDS,
+    DEFAULT_LIMITS,
+    NO_LIMITS,
+    FirstKeys,
+    Scope,
+    read_credentials,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,3 +47,17 @@ def test_first_keys_do_not_show() -> None:
     keys = FirstKeys("app", {Scope.WRITE: "s3cret-key"})
     assert "s3cret-key" not in repr(keys)
     assert "app" in repr(keys)
+
+
+def test_the_documentation_has_the_limits() -> None:
+    """Those that hold where a key has none of its own."""
+    text = (Path(__file__).parents[3] / "docs" / "keys.md").read_text("utf-8")
+    of_read = DEFAULT_LIMITS[Scope.READ]
+    assert {
+        Scope.WRITE: NO_LIMITS,
+        Scope.READ: of_read,
+        Scope.ADMIN: of_read,
+    } == DEFAULT_LIMITS
+    assert f"| `read`, `admin` | {of_read.requests:,} | {of_read.rows:,}: " in text
+    assert f"more than {FAILURES_PER_MINUTE} unknown keys" in text
+    assert all(f"`{field}`" in text for field in BOUND_FIELDS)

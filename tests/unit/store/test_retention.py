@@ -12,7 +12,8 @@ import pytest
 
 from otel_apinalytics.settings import RetentionSetting, Settings
 from otel_apinalytics.store.engine import EngineError
-from otel_apinalytics.store.retention import Policy, Retention
+from otel_apinalytics.store.retention import Retention
+from otel_apinalytics.store.retention_limits import Policy
 from otel_apinalytics.telemetry import Telemetry
 from tests.support.store import Store, refuse
 
@@ -28,7 +29,7 @@ def retain(store: Store, now: str, telemetry: Telemetry | None = None, **setting
     """Delete what is too old at a time, under these settings."""
     policy = Policy(Settings(**settings))
     stopping = threading.Event()
-    retention = Retention(store.engine, policy, telemetry or Telemetry(), stopping)
+    retention = Retention(store.engine, lambda: policy, telemetry or Telemetry(), stopping)
     retention.run(at(now))
     retention.bound_rejected()
 
@@ -208,7 +209,8 @@ def test_a_stopped_retention_begins_nothing(store: Store) -> None:
     store.add_events("2026-01-05", [1])
     stopping = threading.Event()
     stopping.set()
-    Retention(store.engine, Policy(Settings()), Telemetry(), stopping).run(at("2030-01-01"))
+    retention = Retention(store.engine, lambda: Policy(Settings()), Telemetry(), stopping)
+    retention.run(at("2030-01-01"))
     assert store.commands == []
 
 

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What retention will remove of an application: each day's rows, and when they go."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, NamedTuple
+
+from otel_apinalytics.store.retention import DAY_S, TABLES
+from otel_apinalytics.store.retention_limits import Policy
+
+if TYPE_CHECKING:
+    from otel_apinalytics.store.engine import Engine
+
+# The ledger, as questions call it.
+_NAMES = {"ledger_records": "ledger"}
+
+
+class Day(NamedTuple):
+    """A day of a table.
+
+    Args:
+        table: `events`, `rejected`, `ledger` or `audit`.
+        day: The day, in UTC: `2026-01-31`.
+        rows: How many rows it has.
+        removed_after: They are removed by the first deletion after that, Unix seconds.
+    """
+
+    table: str
+    day: str
+    rows: int
+    removed_after: float
+
+
+def forecast(engine: Engine, policy: Policy, application: str, timeout_s: float) -> list[Day]:
+    """Return the days of an application, by table, the oldest first.
+
+    Args:
+        engine: The store.
+        policy: The limits.
+        application: Whose days.
+        timeout_s: Longest time that the engine may take, of each table.
+
+    Raises:
+        EngineError: The store does not answer, or not in time.
+    """
+    days = []
+    for table in TABLES:
+        rows = engine.query(
+            f"SELECT _partition_id, count(), toFloat64(max({table.receipt})) FROM {table.name} "
+            "WHERE application = %(application)s GROUP BY _partition_id ORDER BY _partition_id "
+            f"SETTINGS max_execution_time = {timeout_s}",
+            {"application": application},
+        ).rows
+        kept_s = policy.days(application, table.name) * DAY_S
+        for partition, count, received in rows:
+            day = datetime.strptime(str(partition), "%Y%m%d").replace(tzinfo=timezone.utc)
+            # Once the day ended, and the last of it was received.
+            begins = max(day.timestamp() + DAY_S, float(received))
+            name = _NAMES.get(table.name, table.name)
+            days.append(Day(name, day.date().isoformat(), int(count), begins + kept_s))
+    return days
