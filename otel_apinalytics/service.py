@@ -25,7 +25,7 @@ from otel_apinalytics.local_service import LocalService, announce, local_url, ne
 from otel_apinalytics.normalize.hash_keys import hash_key_text
 from otel_apinalytics.query.ledger_totals import LedgerTotals
 from otel_apinalytics.receiver.admission import Admission
-from otel_apinalytics.receiver.audit_log import AuditLog, erased_entry
+from otel_apinalytics.receiver.audit_log import AuditLog, erased_entry, made_entries
 from otel_apinalytics.receiver.duplicates import Duplicates
 from otel_apinalytics.receiver.grpc_server import GrpcServer
 from otel_apinalytics.receiver.http_routes import event_routes
@@ -316,6 +316,8 @@ class Service:
         self._log.start(self._earlier)
         self._refusals.start()
         self._audit.start()
+        for entry in made_entries(self.first_keys):
+            self._audit.note(entry)
         self._janitor.start()
         self._key_watch.start()
         for segment in self._earlier:

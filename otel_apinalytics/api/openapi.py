@@ -41,6 +41,8 @@ _TAGS = {
     "health": "For whoever runs the service. They need no key.",
 }
 _WITHOUT_KEY = "health"
+# Whose parameters and bodies name what may not be there.
+_NAMES_THINGS = "administration"
 _SECURITY_SCHEMES = {
     "key": {"type": "apiKey", "in": "header", "name": "X-Auth-Key", "description": "A key."},
     "application": {
@@ -132,7 +134,7 @@ def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
     if _WITHOUT_KEY in operation["tags"]:
         return
     for status, (description, example) in _ERRORS.items():
-        if status != "404" or "{" in path or method != "get":
+        if status != "404" or "{" in path or _NAMES_THINGS in operation["tags"]:
             responses.setdefault(status, _error(description, example))
     if method != "get":
         for status, (description, example) in _ERRORS_OF_CHANGES.items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import asdict
 
@@ -18,6 +18,7 @@ from otel_apinalytics.errors import RetryableError
 from otel_apinalytics.receiver.log import RequestLog
 from otel_apinalytics.receiver.records import audit_record
 from otel_apinalytics.store.erasures import Receipt
+from otel_apinalytics.store.keys import FirstKeys
 from otel_apinalytics.telemetry import Telemetry
 from otel_apinalytics.threads import ended
 from otel_apinalytics.wire.log_pb2 import AuditEntry, AuditParameter
@@ -137,6 +138,17 @@ class AuditLog:
             self._queue(entries)
         else:
             self._is_behind = False
+
+
+def made_entries(first: FirstKeys) -> Iterator[AuditEntry]:
+    """Yield the entries of the keys that a first start makes, by nobody's key."""
+    for scope in first.created:
+        yield AuditEntry(
+            at_us=time.time_ns() // 1000,
+            application=first.application,
+            action="key.make",
+            parameters=[AuditParameter(name="scope", value=scope.value)],
+        )
 
 
 def erased_entry(receipt: Receipt) -> AuditEntry:

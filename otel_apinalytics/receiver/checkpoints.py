@@ -15,8 +15,8 @@ from pathlib import Path
 from otel_apinalytics.errors import RetryableError
 from otel_apinalytics.receiver.attempts import forget_notes
 from otel_apinalytics.receiver.files import sync_directory
-from otel_apinalytics.receiver.log import SET_ASIDE, SealedSegment, find_segments
-from otel_apinalytics.receiver.segment import destroy_segment
+from otel_apinalytics.receiver.log import SET_ASIDE, SealedSegment
+from otel_apinalytics.receiver.segment import SUFFIX, destroy_segment, segment_path
 from otel_apinalytics.store.engine import Engine
 from otel_apinalytics.telemetry import Telemetry
 
@@ -91,9 +91,11 @@ class Checkpoints:
             RetryableError: One is, after so many seconds.
         """
         deadline = time.monotonic() + timeout_s
-        while left := [s for s in find_segments(self._directory) if s.sequence < sequence]:
+        first = segment_path(self._directory, sequence)
+        # Names only: segments are deleted meanwhile.
+        while left := [path for path in self._directory.glob(f"*{SUFFIX}") if path < first]:
             if time.monotonic() > deadline or self._stopping.is_set():
-                raise RetryableError(f"{left[0].path.name} of the request log is still there")
+                raise RetryableError(f"{min(left).name} of the request log is still there")
             time.sleep(_POLL_S)
 
     def close(self) -> None:

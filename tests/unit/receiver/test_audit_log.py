@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from otel_apinalytics.receiver.audit_log import LOST, AuditLog, erased_entry
+from otel_apinalytics.receiver.audit_log import LOST, AuditLog, erased_entry, made_entries
 from otel_apinalytics.receiver.log import RequestLog, SealedSegment, open_log_directory
 from otel_apinalytics.store.erasing import Counts
 from otel_apinalytics.store.erasures import Receipt
+from otel_apinalytics.store.keys import FirstKeys, Scope
 from otel_apinalytics.telemetry import Telemetry
 from otel_apinalytics.wire import log_pb2
 from otel_apinalytics.wire.log_pb2 import AuditEntry, LogRecord
@@ -172,6 +173,15 @@ def test_a_closed_log_fails_nothing(written: Written, audit: AuditLog) -> None:
     audit.note(entry("read"))
     audit.keep(entry("key.make"))
     assert written.actions() == []
+
+
+def test_a_first_start_is_in_the_audit() -> None:
+    """What it made, without the keys."""
+    found = list(made_entries(FirstKeys("shop", {Scope.READ: "apr_secret", Scope.WRITE: "w"})))
+    assert [(each.action, each.parameters[0].value) for each in found] == [
+        ("key.make", "read"), ("key.make", "write"),
+    ]  # fmt: skip
+    assert "secret" not in str(found)
 
 
 def test_an_erasure_does_not_say_whom_it_was_of() -> None:
