@@ -8,6 +8,7 @@ data apart by consumer, route or time.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,11 @@ from tests.support.clients import KEY_SETTINGS, Client
 
 # The engine without a service.
 pytest_plugins = ["tests.engine_fixtures"]
+
+
+def pytest_configure() -> None:
+    """Let programs that tests start heed Ctrl-C, which a shell's background jobs ignore."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

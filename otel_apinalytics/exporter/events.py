@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from json.encoder import encode_basestring_ascii
 
-from otel_apinalytics.catalogue import FIELDS, INBOUND, MAX_INTEGER, FieldType
+from otel_apinalytics.catalogue import FIELDS, INBOUND, MAX_INTEGER, MAX_TEXT_LENGTH, FieldType
 from otel_apinalytics.normalize.call import Fields, Value
 
 # Far below what the service takes in one request, 64 MiB unless it is set otherwise.
@@ -30,6 +30,17 @@ def head(
         f'{{"timestamp":{timestamp_us // 1_000_000}.{timestamp_us % 1_000_000:06d},'
         f'"trace_id":"{trace_id}","span_id":"{span_id}"{parent}{took}'
     )
+
+
+def place(service: str, span_name: str) -> str:
+    """Return what gives an event the place in the store that its span would have.
+
+    Args:
+        service: The resource's service name, before any rule.
+        span_name: The span's name.
+    """
+    service, span_name = service[:MAX_TEXT_LENGTH], span_name[:MAX_TEXT_LENGTH]
+    return f',"span_service":{quoted(service)},"span_name":{quoted(span_name)}'
 
 
 def members(fields: Fields) -> str:

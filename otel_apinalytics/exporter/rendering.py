@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, SpanKind
 
 from otel_apinalytics.exporter.counters import Fate
-from otel_apinalytics.exporter.events import head, members, without_defaults
+from otel_apinalytics.exporter.events import head, members, place, without_defaults
 from otel_apinalytics.exporter.noise import Noise
 from otel_apinalytics.exporter.spans import Views, plain
 from otel_apinalytics.normalize import outcomes, rules
@@ -24,7 +24,14 @@ from otel_apinalytics.normalize.batch_rules import Child, Key
 from otel_apinalytics.normalize.call import Call, Fields, latest_us, response_us
 from otel_apinalytics.normalize.identity import KEY_PREFIX
 from otel_apinalytics.normalize.python import children_in, nested_in
-from otel_apinalytics.normalize.reading import OWN_PARTS, Attributes, Found, Part, Reader
+from otel_apinalytics.normalize.reading import (
+    OWN_PARTS,
+    Attributes,
+    Found,
+    Part,
+    Reader,
+    text_of,
+)
 from otel_apinalytics.normalize.span_view import SpanView
 
 _MAX_MOULDS = 1024
@@ -123,7 +130,7 @@ class Rendering:
         rest: Fields = {name: value for name, value in made.fields.items() if name not in _HEAD}
         ids = (span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex())
         begin = head(values["timestamp"], *ids, values["response_us"])
-        return f"{begin}{members(without_defaults(rest))}}}"
+        return f"{begin}{_place(span)}{members(without_defaults(rest))}}}"
 
     # ---- by a mould ----
 
@@ -200,8 +207,12 @@ class Rendering:
         found = self._reader.read(attributes, span.resource)
         call = Call(replace(span, attributes=attributes, events=()), self._reader)
         is_typical = call.has_common_route() and not call.no_call()
-        text = members(without_defaults(call.common_fields()))
+        text = _place(span) + members(without_defaults(call.common_fields()))
         return _Mould(span.resource, is_typical, call, found, text)
+
+
+def _place(span: SpanView) -> str:
+    return place(text_of(span.resource.get("service.name", "")), span.name)
 
 
 def _is_inner(span: ReadableSpan) -> bool:

@@ -26,6 +26,7 @@ from otel_apinalytics.normalize.rows_sql import (
 from otel_apinalytics.normalize.transforms import sql_list, sql_text
 
 _SENT = tuple(field for field in FIELDS if field.in_event)
+_BESIDE = ("event_id", "timestamp_us", "span_service", "span_name")
 
 
 def events_select(records: str) -> str:
@@ -37,7 +38,7 @@ def events_select(records: str) -> str:
     events = (
         f"SELECT {RECORD_COLUMNS}, arrayJoin({item('events', 'events')}) AS event FROM {records}"
     )
-    names = ["event_id", "timestamp_us", *(f.name for f in _SENT if f.name != "timestamp")]
+    names = [*_BESIDE, *(f.name for f in _SENT if f.name != "timestamp")]
     columns = ", ".join(f"{item('event', name)} AS sent_{name}" for name in names)
     sent = f"SELECT {RECORD_COLUMNS}, {columns} FROM ({events})"
     source = layer({"path": urls.path.sql("sent_url"), "query": urls.query.sql("sent_url")}, sent)
@@ -138,8 +139,11 @@ _FIELDS: Columns = {
     "trace_id": fixed("sent_trace_id", 16),
     "span_id": fixed("sent_span_id", 8),
     "parent_span_id": fixed("sent_parent_span_id", 8),
-    # As sent: no rule may move a row.
-    "locality": locality("sent_service", "sent_function"),
+    # As sent: no rule may move a row. What was made of a span lies where the span would.
+    "locality": (
+        f"if(empty(sent_span_name), {locality('sent_service', 'sent_function')}, "
+        f"{locality('sent_span_service', 'sent_span_name')})"
+    ),
 }
 _CHECKS = (
     (f"notEmpty(sent_attributes[{sql_text(rules.PROBE_ATTRIBUTE)}])", outcomes.PROBE),

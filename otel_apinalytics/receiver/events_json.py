@@ -19,6 +19,7 @@ from otel_apinalytics.catalogue import (
     FIELDS,
     MAX_ENTRIES,
     MAX_ENTRY_NAME_LENGTH,
+    MAX_TEXT_LENGTH,
     Field,
     FieldType,
 )
@@ -75,6 +76,7 @@ def _map_type(value_type: Any) -> Any:
     return Annotated[dict[name, value_type], msgspec.Meta(max_length=MAX_ENTRIES)]
 
 
+_SPAN_TEXT: Any = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_LENGTH)]
 # An event as the catalogue says that it may be sent.
 _SentEvent = msgspec.defstruct(
     "_SentEvent",
@@ -84,6 +86,8 @@ _SentEvent = msgspec.defstruct(
         else (field.name, _json_type(field) | None, None)
         for field in _EVENT_FIELDS
     ]
+    # Of the span that an event was made of: then both have the same place in the store.
+    + [(name, _SPAN_TEXT | None, None) for name in ("span_service", "span_name")]
     # The Go client of 2014 always sends it, as null: it never got a meaning.
     + [("data", dict[str, str] | None, None)],
     forbid_unknown_fields=True,

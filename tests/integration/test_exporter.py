@@ -166,21 +166,6 @@ CASES = {
 }  # fmt: skip
 
 
-# The service places a span's row by service name and span name as sent, an event's by service and
-# function: where these differ, so do the places, and both rows stay.
-_IN_TWO_PLACES = (
-    "a call that is made", "a name of its own", "no route", "a service that says another name",
-)  # fmt: skip
-_PARAMETERS = [
-    pytest.param(
-        case,
-        id=name,
-        marks=[pytest.mark.xfail(raises=ValueError)] if name in _IN_TWO_PLACES else [],
-    )
-    for name, case in CASES.items()
-]
-
-
 def made_by_sdk(case: Case) -> list[ReadableSpan]:
     """Return the spans of a case, as a program that was called has them."""
     memory = InMemorySpanExporter()
@@ -221,7 +206,7 @@ def stored_since(client: Client, spans: Sequence[ReadableSpan], since_s: float) 
 
 
 @pytest.mark.parametrize("otlp_first", [False, True], ids=["exporter first", "OTLP first"])
-@pytest.mark.parametrize("case", _PARAMETERS)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_a_span_is_one_event_whichever_way_it_comes(
     client: Client,
     exporter: ApinalyticsSpanExporter,
