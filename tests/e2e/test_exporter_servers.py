@@ -95,7 +95,8 @@ def running(
     port = str(_free_port())
     command = [word.replace("PORT", port) for word in server.command]
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    paths = {"PATH": programs, "PYTHONPATH": str(ROOT)}
+    # The line that says where it listens must not wait for others.
+    paths = {"PATH": programs, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     with (
         # Newer gunicorns keep a socket there.
         tempfile.TemporaryDirectory() as home,
