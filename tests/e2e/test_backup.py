@@ -112,6 +112,7 @@ def test_a_backup_under_load(tmp_path: Path) -> None:
         acknowledged = [consumer for sender in senders for consumer in list(sender.acknowledged)]
         made = make_backup(service.client.http, tmp_path / "backup")
         sent = [consumer for sender in senders for consumer in list(sender.sent)]
+        wait_for(lambda: sum(len(sender.acknowledged) for sender in senders) > len(sent))
         for sender in senders:
             sender.finish()
         everything = sum(len(sender.acknowledged) for sender in senders)
