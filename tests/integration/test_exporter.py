@@ -238,7 +238,8 @@ def test_a_batch_that_comes_again_is_counted_once(
         lambda: totals(client, minute),
         until=lambda totals: totals["duplicate"] - before["duplicate"] == 14,
     )
-    assert after["received"] - before["received"] == 21
+    # What other tests sent may be loaded meanwhile.
+    assert after["received"] - before["received"] >= 21
 
 
 def totals(client: Client, start: float) -> dict[str, int]:
