@@ -3,7 +3,8 @@
 
 The engine takes no note of a write that fails, for want of space or by a fault of the disk: the
 statement succeeds, and the part is damaged. A part that is found so is taken out, and what it was
-merged from takes its place.
+merged from takes its place. One of which only a projection is damaged stays, and that is made anew:
+the engine does not merge parts with and without.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class CheckedParts:
         self._lock = threading.Lock()
         # The engine compares sizes when it starts.
         self._whole = self._active()
+        self._remake_projections()
 
     def damaged_tables(self) -> set[str]:
         """Return the tables of which a part is not what the engine wrote.
@@ -66,7 +68,8 @@ class CheckedParts:
         """Let the engine start with these tables anew: it takes damaged parts out.
 
         Nothing may be loaded meanwhile; a question that is asked meanwhile fails. What was loaded
-        since the last checkpoint may be gone, and has to be loaded again under new tokens.
+        since the last checkpoint may be gone, and has to be loaded again under new tokens. What is
+        left of a damaged part lacks projections only; the engine makes them anew in its own time.
 
         Raises:
             EngineError: The store does not answer.
@@ -76,6 +79,26 @@ class CheckedParts:
             self._telemetry.damaged_parts.inc()
             self._engine.command(f"DETACH TABLE {table}")
             self._engine.command(f"ATTACH TABLE {table}")
+        with self._lock:
+            # What replaces them has another name, and is checked.
+            self._whole |= self._remake_projections()
+
+    def _remake_projections(self) -> set[_Part]:
+        """Have the projections made that the engine knows to be damaged; return the parts."""
+        if not self._engine.embedded:
+            return set()
+        rows = self._engine.query(
+            "SELECT DISTINCT table, parent_name, partition_id, name FROM system.projection_parts "
+            "WHERE database = currentDatabase() AND active AND is_broken ORDER BY ALL"
+        ).rows
+        for table, partition, name in sorted({(row[0], row[2], row[3]) for row in rows}):
+            _logger.error("the disk lost a part of %s of %s: it is made anew", name, table)
+            # To wait for it would be for ever where the engine was told to merge no more.
+            self._engine.command(
+                f"ALTER TABLE {table} MATERIALIZE PROJECTION {name} "
+                f"IN PARTITION ID {sql_text(partition)}"
+            )
+        return {_Part(*row[:2]) for row in rows}
 
     def _active(self) -> set[_Part]:
         if not self._engine.embedded:

@@ -11,6 +11,7 @@ import pytest
 from otel_apinalytics.store.checked_parts import CheckedParts
 from otel_apinalytics.telemetry import Telemetry
 from tests.support.store import Store
+from tests.support.waiting import wait_for
 
 DAY = "2026-01-05"
 
@@ -30,6 +31,27 @@ def lose_half(store: Store, events: int) -> None:
     )
     data = Path(path, "data.bin")
     os.truncate(data, data.stat().st_size // 2)
+
+
+def lose_projection(store: Store, name: str, events: int) -> None:
+    """Cut a projection of the part with so many events."""
+    ((path,),) = store.ask(
+        "SELECT path FROM system.parts WHERE database = currentDatabase() AND table = 'events' "
+        f"AND active AND rows = {events}"
+    )
+    os.truncate(Path(path, f"{name}.proj", "columns.txt"), 1)
+
+
+def broken_projections(store: Store) -> int:
+    """Return how many the engine knows."""
+    ((count,),) = store.ask("SELECT countIf(active AND is_broken) FROM system.projection_parts")
+    return int(count)
+
+
+def merge(store: Store, day: str) -> None:
+    """Merge all parts of a day that no other test had parts of: empty ones stay for a time."""
+    how = "FINAL SETTINGS optimize_throw_if_noop = 1"
+    store.run(f"OPTIMIZE TABLE events PARTITION ID '{day}' {how}")
 
 
 def stored(store: Store) -> set[int]:
@@ -73,6 +95,39 @@ def test_a_merge_that_the_disk_lost_is_undone(store: Store, parts: CheckedParts)
     parts.take_out({"events"})
     assert stored(store) == {1, 2, 3}
     assert store.ask("SELECT count() FROM events") == [(4,)]
+
+
+def test_a_projection_that_the_disk_lost_is_made_anew(store: Store, parts: CheckedParts) -> None:
+    """Its part stays, is reported once, and can be merged with what is loaded again."""
+    store.add_events("2026-01-06", [1, 2])
+    store.add_events("2026-01-06", [3, 4, 5])
+    lose_projection(store, "surface", 3)
+    lose_projection(store, "consumers", 3)
+    assert parts.damaged_tables() == {"events"}
+    parts.take_out({"events"})
+    assert stored(store) == {1, 2, 3, 4, 5}
+    assert parts.damaged_tables() == set()
+    store.add_events("2026-01-06", [3, 4, 5])
+    wait_for(lambda: broken_projections(store) == 0)
+    merge(store, "20260106")
+    assert store.ask("SELECT count() FROM events") == [(5,)]
+    assert parts.damaged_tables() == set()
+
+
+def test_a_projection_that_was_lost_earlier_is_made_anew_at_the_start(
+    store: Store, parts: CheckedParts
+) -> None:
+    """Nothing is checked again then, but what the engine finds."""
+    store.add_events("2026-01-07", [1, 2])
+    store.add_events("2026-01-07", [3, 4, 5])
+    lose_projection(store, "bins", 3)
+    store.run("DETACH TABLE events")
+    store.run("ATTACH TABLE events")
+    assert broken_projections(store) == 1
+    assert CheckedParts(store.engine, Telemetry()).damaged_tables() == set()
+    wait_for(lambda: broken_projections(store) == 0)
+    merge(store, "20260107")
+    assert stored(store) == {1, 2, 3, 4, 5}
 
 
 def test_each_part_is_checked_once(store: Store, parts: CheckedParts) -> None:
