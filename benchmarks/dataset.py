@@ -25,8 +25,8 @@ APPLICATION = "shop"
 CONSUMERS = 5_000
 ROUTES = 150
 SERVICES = 6
-# Of one statement: its memory, and the rows of a part.
-_ROWS = 500_000
+# Of one statement, and of a part: those of a day have been merged when it is over.
+_ROWS = 1_500_000
 _DAY_S = 86_400
 # What an hour of the day has of the calls; the night a tenth of noon.
 _HOURS = [round(0.55 - 0.45 * math.cos((hour - 3) / 24 * 2 * math.pi), 3) for hour in range(24)]
@@ -47,12 +47,19 @@ def _one_of(texts: tuple[str, ...], number: str) -> str:
     return f"[{', '.join(map(repr, texts))}][{number} % {len(texts)} + 1]"
 
 
+# Neither names nor numbers of the largest ones are next to each other.
+_CONSUMER_NAME = f"(consumer * 2741 + 1303) % {CONSUMERS}"
+_ROUTE_NAME = f"(route_number * 67 + 41) % {ROUTES}"
+LARGEST_CONSUMER = "customer-01303"
+LARGEST_ROUTE = "/v1/resource-41/{id}"
 # What other columns are made of; each may use those before it.
 _DRAWN = {
     "consumer": _skewed(CONSUMERS, 1),
     "route_number": _skewed(ROUTES, 2),
     "normal": f"sqrt(-2 * log({_uniform(3)})) * cos(2 * pi() * {_uniform(4)})",
     "luck": _uniform(5),
+    "consumer_name": _CONSUMER_NAME,
+    "route_name": _ROUTE_NAME,
     "service_number": f"cityHash64(route_number) % {SERVICES}",
     "is_incident": "cityHash64(toStartOfHour(at), service_number) % 400 = 0",
     "status": (
@@ -66,7 +73,7 @@ _DRAWN = {
 }
 _COLUMNS = {
     "timestamp": "at",
-    "consumer_id": "concat('customer-', leftPad(toString(consumer), 5, '0'))",
+    "consumer_id": "concat('customer-', leftPad(toString(consumer_name), 5, '0'))",
     "consumer_source": "'attribute'",
     "organization_id": "concat('org-', toString(intDiv(consumer, 10)))",
     "plan_id": _one_of(("free", "free", "team", "business"), "consumer"),
@@ -78,10 +85,10 @@ _COLUMNS = {
     "region": _one_of(("eu-west-1", "eu-west-1", "us-east-1"), "consumer"),
     "host": "concat('api-', toString(cityHash64(n, 10) % 8), '.example.com')",
     "method": _one_of(("GET", "POST", "GET", "PUT", "GET", "DELETE", "GET"), "route_number"),
-    "url": "concat('/v1/resource-', toString(route_number), '/', toString(item))",
-    "route": "concat('/v1/resource-', toString(route_number), '/{id}')",
+    "url": "concat('/v1/resource-', toString(route_name), '/', toString(item))",
+    "route": "concat('/v1/resource-', toString(route_name), '/{id}')",
     "route_source": "'attribute'",
-    "function": "concat('resource_', toString(route_number))",
+    "function": "concat('resource_', toString(route_name))",
     "status_code": "status",
     "is_error": "status >= 500",
     "error_type": "if(status >= 500, toString(status), '')",
@@ -137,7 +144,8 @@ def _insert(date: datetime, begin: int, end: int) -> str:
     return (
         f"INSERT INTO events ({', '.join(_COLUMNS)}) SELECT {', '.join(_COLUMNS.values())} "
         f"FROM (SELECT *, {drawn} FROM (SELECT number AS n, {hour} AS hour, {at} AS at "
-        f"FROM numbers({begin}, {end - begin})))"
+        f"FROM numbers({begin}, {end - begin}))) "
+        f"SETTINGS min_insert_block_size_rows = {_ROWS}, min_insert_block_size_bytes = 0"
     )
 
 

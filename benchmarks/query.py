@@ -27,7 +27,7 @@ from urllib.parse import quote, urlencode
 
 import urllib3
 
-from benchmarks.dataset import APPLICATION
+from benchmarks.dataset import APPLICATION, LARGEST_CONSUMER, LARGEST_ROUTE
 from benchmarks.generator import Load
 from benchmarks.running_service import READ_KEY, running_service
 
@@ -79,8 +79,8 @@ class Question:
         ]
 
 
-_CONSUMER = {"consumer_id": "customer-00000"}
-_ROUTE = {"route": "/v1/resource-0/{id}"}
+_CONSUMER = {"consumer_id": LARGEST_CONSUMER}
+_ROUTE = {"route": LARGEST_ROUTE}
 _SERVICE = {"service": "service-0"}
 _GROUPS = ("", "consumer_id", "route", "method", "status_class")
 
