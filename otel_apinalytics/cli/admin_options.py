@@ -28,6 +28,8 @@ from otel_apinalytics.cli.terminal import printable
 if TYPE_CHECKING:
     from otel_apinalytics.client import Client
 
+#: What options are for that several commands have.
+NAME, NOTE = "What people call it.", "Anything that people want to remember of it."
 _SERVICE = "service"
 _JSON = Annotated[
     bool, typer.Option("--json", help="Print the answer of the API, also on a terminal.")
@@ -102,6 +104,11 @@ class Administered:
     @property
     def _wants_json(self) -> bool:
         return self.as_json or not sys.stdout.isatty()
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def administers(command: Callable[..., None]) -> Callable[..., None]:

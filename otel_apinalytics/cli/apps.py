@@ -9,12 +9,11 @@ from urllib.parse import quote
 
 import typer
 
-from otel_apinalytics.cli.admin_options import Administered, administers
+from otel_apinalytics.cli.admin_options import NAME, NOTE, Administered, administers, given
 from otel_apinalytics.errors import ClientError
 
 _COLUMNS = ("application", "name", "active_keys", "is_operators", "created_at", "removed_at")
 _Id = Annotated[str, typer.Argument(help="Its id.", metavar="APPLICATION")]
-_NAME, _NOTE = "What people call it.", "Anything that people want to remember of it."
 
 apps = typer.Typer(
     help="List, make and remove applications: each has its own events and keys.",
@@ -42,11 +41,11 @@ def show_app(service: Administered, application: _Id) -> None:
 def create_app(
     service: Administered,
     application: _Id,
-    name: Annotated[str | None, typer.Option(help=_NAME)] = None,
-    note: Annotated[str | None, typer.Option(help=_NOTE)] = None,
+    name: Annotated[str | None, typer.Option(help=NAME)] = None,
+    note: Annotated[str | None, typer.Option(help=NOTE)] = None,
 ) -> None:
     """Make an application; `apinalytics keys create` makes its keys. It may be there already."""
-    service.show(service.client.put(_path(application), _given(name, note)))
+    service.show(service.client.put(_path(application), given(name=name, note=note)))
 
 
 @apps.command("change")
@@ -54,11 +53,11 @@ def create_app(
 def change_app(
     service: Administered,
     application: _Id,
-    name: Annotated[str | None, typer.Option(help=_NAME)] = None,
-    note: Annotated[str | None, typer.Option(help=_NOTE)] = None,
+    name: Annotated[str | None, typer.Option(help=NAME)] = None,
+    note: Annotated[str | None, typer.Option(help=NOTE)] = None,
 ) -> None:
     """Change what an application is called."""
-    changes = _given(name, note)
+    changes = given(name=name, note=note)
     if not changes:
         raise typer.BadParameter("nothing to change: give --name or --note")
     service.show(service.client.patch(_path(application), changes))
@@ -84,11 +83,6 @@ def remove_app(
 def show_hash_key(service: Administered, application: _Id) -> None:
     """Show what secrets are hashed with, for OTEL_EXPORTER_APINALYTICS_HASH_KEY of exporters."""
     service.show_secret(service.client.get(f"{_path(application)}hash-key/"), "hash_key")
-
-
-def _given(name: str | None, note: str | None) -> dict[str, str]:
-    texts = {"name": name, "note": note}
-    return {field: text for field, text in texts.items() if text is not None}
 
 
 def _path(application: str) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import typer
 
-from otel_apinalytics.cli.admin_options import Administered, administers
+from otel_apinalytics.cli.admin_options import NAME, NOTE, Administered, administers, given
 
 _COLUMNS = (
     "key_id", "application", "scope", "state", "name", "bound_to", "expires_at", "last_used_at",
@@ -20,7 +20,6 @@ _FROM_NOW = re.compile(r"[0-9]+[smhdw]")
 _TIMES = "30d, 24h, 2027-01-31T12:00:00Z"
 
 _KeyId = Annotated[str, typer.Argument(help="Public name of the key.", metavar="KEY_ID")]
-_NAME, _NOTE = "What people call it.", "Anything that people want to remember of it."
 
 keys = typer.Typer(
     help="List, make, rotate and revoke keys. A new key is shown once.", no_args_is_help=True
@@ -64,8 +63,8 @@ def create_key(
     application: Annotated[
         str | None, typer.Option(help="Whose; that of the admin key by default.")
     ] = None,
-    name: Annotated[str, typer.Option(help=_NAME)] = "",
-    note: Annotated[str, typer.Option(help=_NOTE)] = "",
+    name: Annotated[str, typer.Option(help=NAME)] = "",
+    note: Annotated[str, typer.Option(help=NOTE)] = "",
     expires: Annotated[str | None, typer.Option(help=f"When it ends: {_TIMES}.")] = None,
     bound_to: Annotated[
         str | None,
@@ -82,14 +81,13 @@ def create_key(
 ) -> None:
     """Make a key, and show it once; into a pipe goes nothing but the key."""
     wanted: dict[str, Any] = {"scope": scope.value, "name": name, "note": note}
-    optional = {
-        "application": application,
-        "expires_at": _time(expires),
-        "bound_to": _binding(bound_to),
-        "requests_per_minute": requests_per_minute,
-        "rows_per_minute": rows_per_minute,
-    }
-    wanted |= {field: value for field, value in optional.items() if value is not None}
+    wanted |= given(
+        application=application,
+        expires_at=_time(expires),
+        bound_to=_binding(bound_to),
+        requests_per_minute=requests_per_minute,
+        rows_per_minute=rows_per_minute,
+    )
     service.show_secret(service.client.post("/1/keys/", wanted), "key")
 
 
@@ -98,8 +96,8 @@ def create_key(
 def change_key(
     service: Administered,
     key_id: _KeyId,
-    name: Annotated[str | None, typer.Option(help=_NAME)] = None,
-    note: Annotated[str | None, typer.Option(help=_NOTE)] = None,
+    name: Annotated[str | None, typer.Option(help=NAME)] = None,
+    note: Annotated[str | None, typer.Option(help=NOTE)] = None,
     expires: Annotated[
         str | None, typer.Option(help=f"When it ends: {_TIMES}; or {_NEVER}.")
     ] = None,
@@ -111,16 +109,11 @@ def change_key(
     ] = None,
 ) -> None:
     """Change name, note, end or limits of a key."""
-    changes: dict[str, Any] = {}
-    for field, text in (("name", name), ("note", note)):
-        if text is not None:
-            changes[field] = text
+    changes: dict[str, Any] = given(name=name, note=note)
     if expires is not None:
         changes["expires_at"] = None if expires == _NEVER else _time(expires)
-    limits = {"requests_per_minute": requests_per_minute, "rows_per_minute": rows_per_minute}
-    for field, text in limits.items():
-        if text is not None:
-            changes[field] = _limit(field, text)
+    limits = given(requests_per_minute=requests_per_minute, rows_per_minute=rows_per_minute)
+    changes |= {field: _limit(field, text) for field, text in limits.items()}
     if not changes:
         raise typer.BadParameter("nothing to change: give an option")
     service.show(service.client.patch(_path(key_id), changes))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bodies of HTTP requests: read and decompressed, never beyond the limit.
 
-The limit counts what arrives and what comes out of it (otlp.md B2): a body that would become larger
+The limit counts what arrives and what comes out of it: a body that would become larger
 is dropped as soon as that is seen.
 """
 

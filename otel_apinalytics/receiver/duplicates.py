@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Duplicates: recognizes a request that this receiver has received before.
 
-A client that loses the connection before the answer sends the same body again (otlp.md B11). Here
+A client that loses the connection before the answer sends the same body again. Here
 the second one gets the first one's outcome: while the first is in flight, and for some minutes
 after it became durable, across a restart and a kill. A miss costs little, so the journal is never
 synced: what is loaded twice has equal keys, and is one row after a merge.

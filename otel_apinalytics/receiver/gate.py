@@ -47,11 +47,11 @@ class Counts:
 
     Args:
         spans: All spans of the request.
-        invalid_trace_ids: Spans whose trace id is not 16 bytes, or zero (otlp.md B16).
+        invalid_trace_ids: Spans whose trace id is not 16 bytes, or zero.
         invalid_span_ids: Spans whose trace id is valid, and whose span id is not 8 bytes, or zero.
         batch_rules: Which batch rules its spans need.
         has_no_scopes: Whether there are resources, and none has a scope: senders before OTLP 0.15
-            wrote their spans to a field that is not read (otlp.md B21).
+            wrote their spans to a field that is not read.
     """
 
     spans: int

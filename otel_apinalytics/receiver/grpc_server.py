@@ -196,7 +196,7 @@ def _message_of(messages: Iterator[bytes]) -> bytes:
 
 
 def _abort(context: Any, error: ApinalyticsError) -> NoReturn:
-    """End a call with an error; only trailers are sent, which some clients need (otlp.md 1.2)."""
+    """End a call with an error; only trailers are sent, which some clients need."""
     code, _ = otlp_answers.codes_of(error)
     # Go, Rust, .NET and the Collector read the delay here, the Python exporter in the second one.
     trailers = [("grpc-status-details-bin", otlp_answers.status_of(error).SerializeToString())]

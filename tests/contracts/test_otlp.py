@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contract of an OTLP receiver on both transports: one test for each obligation (otlp.md 1.1).
+"""Contract of an OTLP receiver on both transports: one test for each obligation.
 
 B10 to B12 are of senders, or of what an acknowledgement means: here is what a sender can see of it;
 that nothing acknowledged is lost is shown where the process is killed.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contract of OTLP/gRPC: each cause and its code, trailers, health, connections (otlp.md 1.2)."""
+"""Contract of OTLP/gRPC: each cause and its code, trailers, health, connections."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_metrics_and_logs_are_taken_and_dropped(small: Client, method: str) -> N
 
 
 def test_many_calls_at_once_on_one_connection(small: Client) -> None:
-    """Clients raise throughput that way (otlp.md B13)."""
+    """Clients raise throughput that way."""
     consumer = f"c-{uuid.uuid4()}"
     requests = [make_request(make_span({**CALL, "enduser.id": consumer})) for _ in range(64)]
     with channel(small) as opened:
@@ -233,7 +233,7 @@ def _varint(number: int) -> bytes:
 
 
 def test_the_default_limit_is_above_that_of_the_library(client: Client) -> None:
-    """Which is 4 MiB (otlp.md B3)."""
+    """Which is 4 MiB."""
     consumer, request = consumer_request()
     padding = make_request(*(make_span({"padding": "x" * (1 << 20)}) for _ in range(6)))
     assert call(client, padding + request) == b""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contract of OTLP/HTTP: each situation of the specification and its answer (otlp.md 1.3)."""
+"""Contract of OTLP/HTTP: each situation of the specification and its answer."""
 
 from __future__ import annotations
 
@@ -596,7 +596,7 @@ def test_a_connection_is_kept_over_errors(small: Client) -> None:
 
 
 def test_many_connections_at_once(small: Client) -> None:
-    """Clients raise throughput that way (otlp.md B13)."""
+    """Clients raise throughput that way."""
     consumer = f"c-{uuid.uuid4()}"
     requests = [make_request(make_span({**CALL, "enduser.id": consumer})) for _ in range(32)]
     with ThreadPoolExecutor(len(requests)) as pool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contract of OTLP in JSON: each rule of the encoding, from the request to the event (otlp.md 1.4).
+"""Contract of OTLP in JSON: each rule of the encoding, from the request to the event.
 
 What is stored is compared: a wrong reading may parse well.
 """
@@ -161,7 +161,7 @@ def test_keys_in_snake_case_are_unknown(client: Client) -> None:
 
 
 def test_instrumentation_library_spans_get_a_warning(client: Client) -> None:
-    """Senders before OTLP 0.15 would lose their spans without a word (otlp.md B21)."""
+    """Senders before OTLP 0.15 would lose their spans without a word."""
     body = Call().body().replace(b"scopeSpans", b"instrumentationLibrarySpans")
     partial = json.loads(send(client, body).body)["partialSuccess"]
     assert "rejectedSpans" not in partial
@@ -238,7 +238,7 @@ def test_a_status_is_a_number_and_a_name_is_taken(client: Client, code: int | st
 
 @pytest.mark.parametrize("kind", [-1, 6, 99, 2**31, 2**62])
 def test_an_unknown_kind_costs_nothing_else(client: Client, kind: int) -> None:
-    """Its span is no call; the other is stored (otlp.md B17)."""
+    """Its span is no call; the other is stored."""
     call = Call()
     body = call.body({**Call().span, "kind": kind, "status": {"code": kind}})
     assert stored(client, call, body)["method"] == "GET"
@@ -267,7 +267,7 @@ VALUES: list[Any] = [
 
 @pytest.mark.parametrize("key", ["x", "http.request.body.size", "http.response.status_code"])
 def test_a_value_of_any_kind_costs_at_most_its_attribute(client: Client, key: str) -> None:
-    """Wherever it is, the call is stored with all else (otlp.md B15)."""
+    """Wherever it is, the call is stored with all else."""
     calls = [Call() for _ in VALUES]
     for call, value in zip(calls, VALUES, strict=True):
         call.span["attributes"].append(attribute(key, value))
@@ -348,7 +348,7 @@ def test_a_field_that_cannot_be_is_named(client: Client, name: str, value: Any) 
 
 
 def test_an_answer_is_small_whatever_was_sent(client: Client) -> None:
-    """A response has a limit (otlp.md B5)."""
+    """A response has a limit."""
     call = Call()
     call.span["startTimeUnixNano"] = "x" * (8 << 20)
     answer = post(client, call.body(), JSON)

@@ -100,7 +100,7 @@ def test_what_is_no_call_is_filtered_and_in_the_ledger(client: Client, service: 
 
 
 def test_an_empty_request_succeeds(client: Client) -> None:
-    """Nothing to do is a success (otlp.md B6)."""
+    """Nothing to do is a success."""
     assert client.export(b"") == b""
     assert client.export(make_request()) == b""
 

@@ -59,7 +59,7 @@ def test_each_error_has_its_codes(error: ApinalyticsError, code: int, status: in
 def test_only_what_may_be_sent_again_has_a_delay(
     error: ApinalyticsError, code: int, status: int
 ) -> None:
-    """With a delay, RESOURCE_EXHAUSTED would be sent again and again (otlp.md B4)."""
+    """With a delay, RESOURCE_EXHAUSTED would be sent again and again."""
     has_delay = any(detail.Is(RetryInfo.DESCRIPTOR) for detail in status_of(error).details)
     assert has_delay is isinstance(error, RetryableError)
 
@@ -87,7 +87,7 @@ def test_a_field_at_fault_is_in_the_details() -> None:
 
 @pytest.mark.parametrize("counts", [Counts(0), Counts(1), Counts(131_072)])
 def test_full_success_is_nothing(counts: Counts) -> None:
-    """Not even an empty partial success, which clients take for one (otlp.md B7)."""
+    """Not even an empty partial success, which clients take for one."""
     response = success(counts)
     assert not response.HasField("partial_success")
     assert encoded(response, as_json=False) == b""
@@ -105,7 +105,7 @@ def test_full_success_is_nothing(counts: Counts) -> None:
 def test_partial_success_counts_and_says_why(
     counts: Counts, rejected: int, texts: list[str]
 ) -> None:
-    """And what would be right (otlp.md B8)."""
+    """And what would be right."""
     partial = success(counts).partial_success
     assert partial.rejected_spans == rejected
     for text in texts:
@@ -113,7 +113,7 @@ def test_partial_success_counts_and_says_why(
 
 
 def test_a_warning_rejects_nothing() -> None:
-    """It is text without a number (otlp.md B9)."""
+    """It is text without a number."""
     response = success(Counts(0, has_no_scopes=True))
     assert response.HasField("partial_success")
     assert response.partial_success.rejected_spans == 0

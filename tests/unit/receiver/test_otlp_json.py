@@ -162,7 +162,7 @@ def test_all_that_the_rules_read_arrives() -> None:
     ],
 )
 def test_nothing_is_an_empty_request(body: bytes) -> None:
-    """A request without spans is valid (otlp.md B6)."""
+    """A request without spans is valid."""
     assert request_of_json(body) == b""
 
 
@@ -264,7 +264,7 @@ def test_what_is_no_integer_is_named(name: str, sent: Any) -> None:
 
 @pytest.mark.parametrize("sent", ["x" * 10**6, "1" * 10**6, "é" * 10**6])
 def test_an_error_is_short_whatever_was_sent(sent: str) -> None:
-    """A response has a limit (otlp.md B5)."""
+    """A response has a limit."""
     error = refusal(request(IDS | {"startTimeUnixNano": sent}))
     assert len(str(error)) + len(error.value or "") < 1000
 
@@ -302,7 +302,7 @@ def test_kinds_are_numbers_and_names_are_taken(kind: int) -> None:
 
 @pytest.mark.parametrize("sent", [-1, 6, 1000, 2**31 - 1])
 def test_an_unknown_number_of_an_enumeration_passes(sent: int) -> None:
-    """It must not cost the request (otlp.md B17)."""
+    """It must not cost the request."""
     assert span_of(IDS | {"kind": sent}).kind == sent
     assert span_of(IDS | {"status": {"code": sent}}).status.code == sent
 
