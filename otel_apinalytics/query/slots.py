@@ -14,6 +14,10 @@ from typing import NamedTuple
 from otel_apinalytics.query.statement import range_condition, tenant_condition
 from otel_apinalytics.query.zones import DAY_S, Moment
 
+#: Settings of statements that ask by slots. Without the first, a condition on days becomes one on
+#: hours, which aggregates by day have not. Without the second, threads take turns over parts that
+#: take microseconds each.
+PLANNING = "optimize_time_filter_with_preimage = 0, max_threads_for_indexes = 1"
 HOUR_S = 3600
 _US = 1_000_000
 # Each is a number in the statement; beyond, events are read, which is as right.

@@ -33,9 +33,6 @@ from otel_apinalytics.query.timeseries_parameters import Timeseries
 
 # Points over all groups in one answer; it is built in memory.
 MAX_ROWS = 500_000
-# Without the first, a condition on days becomes one on hours, which aggregates by day have not.
-# Without the second, threads take turns over parts that take microseconds each.
-_PLANNING = "optimize_time_filter_with_preimage = 0, max_threads_for_indexes = 1"
 # The engine finds the hours of a few consumers at once, among those of all.
 _CONSUMER = "consumer_id"
 
@@ -59,7 +56,7 @@ class Compiler:
     ) -> None:
         self._question = question
         self._local = question.buckets.local
-        self._settings = f"SETTINGS max_execution_time = {timeout_s}, {_PLANNING}"
+        self._settings = f"SETTINGS max_execution_time = {timeout_s}, {slots.PLANNING}"
         self._keys = {
             f"key_{number}": text_expression(operand, f"group_{number}", self._local)
             for number, operand in enumerate(question.groups)

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from otel_apinalytics.catalogue import INBOUND, WEIGHT_SCALE
+from otel_apinalytics.query import slots
 from otel_apinalytics.query.aggregations import quotient
 from otel_apinalytics.query.expressions import (
     Operand,
+    depends_on_zone,
     expression_parameters,
     is_map,
     text_expression,
 )
 from otel_apinalytics.query.filters import Filter, visible_values
-from otel_apinalytics.query.statement import Statement, engine_faults, range_condition
+from otel_apinalytics.query.statement import Statement, engine_faults
 from otel_apinalytics.query.times import seconds_of
 from otel_apinalytics.query.values_parameters import ValuesQuestion
 from otel_apinalytics.query.zones import LocalTime
@@ -98,15 +100,25 @@ def compile_values(
     local = LocalTime(question.zone, question.start_us, question.end_us)
     wanted = question.filters.and_also(mandatory)
     operands = [("value", question.operand), *wanted.operands()]
-    conditions = [range_condition(), *wanted.conditions(local)]
+    conditions = wanted.conditions(local)
     if not any(operand.name == "direction" for _, operand in operands):
         conditions.append(f"direction = '{INBOUND}'")
+    follows_hours = local.has_full_hours or not any(depends_on_zone(each) for _, each in operands)
+    # As of a timeseries, so that they are taken from what the engine keeps of days and hours.
+    selects = [
+        f"SELECT {_value(question.operand, local)} AS value, sum(weight) AS some, "
+        f"max(weight) AS greatest FROM events WHERE {' AND '.join((slot.condition, *conditions))} "
+        "GROUP BY value"
+        for slot in slots.divide(
+            question.start_us, question.end_us, () if follows_hours else None, by_day=True
+        )
+    ]
     having = "HAVING startsWith(value, %(prefix)s) " if question.prefix else ""
     return Statement(
-        f"SELECT {_value(question.operand, local)} AS value, sum(weight) AS requests, "
-        f"max(weight) > {WEIGHT_SCALE} FROM events WHERE {' AND '.join(conditions)} "
-        f"GROUP BY value {having}ORDER BY requests DESC, value LIMIT {question.limit + 1} "
-        f"SETTINGS max_execution_time = {timeout_s}",
+        f"SELECT value, sum(some) AS requests, max(greatest) > {WEIGHT_SCALE} "
+        f"FROM ({' UNION ALL '.join(selects)}) GROUP BY value {having}"
+        f"ORDER BY requests DESC, value LIMIT {question.limit + 1} "
+        f"SETTINGS max_execution_time = {timeout_s}, {slots.PLANNING}",
         {
             "application": application,
             "start_us": question.start_us,

@@ -12,6 +12,8 @@ import pytest
 
 from otel_apinalytics.query.timeseries import Answer, run_timeseries
 from otel_apinalytics.query.timeseries_parameters import parse_timeseries
+from otel_apinalytics.query.values import run_values
+from otel_apinalytics.query.values_parameters import parse_values
 from otel_apinalytics.store.engine import Engine, Rows
 
 APPLICATION = "kept"
@@ -176,6 +178,32 @@ def _asked_both_ways(store: Engine, text: str, names: str) -> Answer:
     ), text
     assert found.series
     return found
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("consumer_id", "consumers"),
+        ("consumer_id prefix=consumer-1 include=route:/0/{id}", "consumer_routes"),
+        ("route", "surface"),
+        ("status_class tz=Asia/Kathmandu", "surface"),
+        ("weekday tz=Asia/Kathmandu", ""),
+        ("environment", ""),
+    ],
+)
+@pytest.mark.usefixtures("events")
+def test_menus_are_filled_from_aggregates(memory_store: Engine, text: str, name: str) -> None:
+    """As from the events; where an hour has two weekdays, only from these."""
+    field, *others = text.split()
+    pairs = [(name, value) for name, _, value in (each.partition("=") for each in others)]
+    bounds = [("start", str(START)), ("end", str(END))]
+    question = parse_values(field, [*bounds, *pairs])
+    by_aggregates, by_events = Asked(memory_store, use=True), Asked(memory_store, use=False)
+    found = run_values(by_aggregates, APPLICATION, question, 30.0)
+    assert by_aggregates.read == set(name.split())
+    assert found == run_values(by_events, APPLICATION, question, 30.0)
+    assert not by_events.read
+    assert found.counts
 
 
 @pytest.mark.parametrize(
