@@ -210,7 +210,8 @@ class Client:
         body: bytes | None = None,
         media_type: str = _JSON,
     ) -> urllib3.BaseHTTPResponse:
-        query = f"?{urlencode(parameters)}" if parameters else ""
+        # What is no text in the shell's encoding is for the service to refuse.
+        query = f"?{urlencode(parameters, errors='surrogateescape')}" if parameters else ""
         headers = {"X-Auth-Key": self._server.key}
         if body is not None:
             headers["Content-Type"] = media_type

@@ -51,11 +51,11 @@ _EXACT = (
 )
 
 
-# Where nothing is found, or no more than zeros.
+# Of an answer without data.
 HINT_HEADER = "X-Hint"
 _HINT = (
-    "nothing was counted here; GET /1/status/?start={start}&end={end} says what arrived, what "
-    "became of it, and why there may be nothing"
+    "nothing was counted here, or nothing has a value; GET /1/status/?start={start}&end={end} says "
+    "what arrived, what became of it, and why there may be nothing"
 )
 _HEADERS = {
     **SETTLED_DOCUMENTATION,

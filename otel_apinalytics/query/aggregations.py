@@ -30,6 +30,8 @@ _PERCENTILE = re.compile(r"(?:percentile_|p)((?:0|[1-9][0-9]?)(?:\.[0-9]{1,6})?)
 # and fractions are two sums of 128 bits; what is larger than 64 bits is added as it is.
 _PARTS_OF_ONE = 2**60
 _LARGEST_WHOLE = 2.0**63
+# Below, a number with a fraction's type is an integer if it looks like one.
+_EXACT = 2.0**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def parse_aggregation(text: str) -> Aggregation:
         "unknown aggregation",
         parameter="aggregation",
         value=text,
-        allowed=", ".join(_NAMES) + ", percentile_X or pX with 0 < X < 100",
+        allowed=", ".join(_NAMES) + ", percentile_X or pX with 0 < X < 100 and at most 6 decimals",
     )
 
 
@@ -155,7 +157,8 @@ def quotient(number: Number | None, divisor: int) -> Number | None:
 
 
 def _whole(number: Number) -> Number:
-    return int(number) if isinstance(number, float) and number.is_integer() else number
+    is_exact = isinstance(number, float) and number.is_integer() and abs(number) < _EXACT
+    return int(number) if is_exact else number
 
 
 def _first(parts: Sequence[Any], _: float) -> Number | None:

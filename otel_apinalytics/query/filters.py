@@ -18,9 +18,12 @@ from otel_apinalytics.query.expressions import IN_UTC, Operand, text_expression
 from otel_apinalytics.query.parameters import field_names, find_operand
 from otel_apinalytics.query.zones import LocalTime
 
-# The engine reads no statement of more than 256 KiB; text grows by up to four times on the way.
+# A statement repeats them up to six times, and text grows by up to four times on the way: a tenth
+# of what the engine reads.
 MAX_FILTERS = 500
 MAX_CHARACTERS = 32_768
+# Each is read for itself, and takes the engine milliseconds before it begins to read.
+MAX_NAMES = 50
 REPEATABLE = ("include", "exclude")
 
 _WILDCARD = re.compile(r"(?<!\\)\*")
@@ -168,6 +171,13 @@ def _parse(parameter: str, texts: Sequence[str]) -> tuple[Filter, ...]:
             )
         exact.setdefault(operand, [])
         patterns.setdefault(operand, [])
+        if sum(each.entry is not None for each in exact) > MAX_NAMES:
+            raise InvalidRequestError(
+                f"{parameter} names too many attributes",
+                parameter=parameter,
+                value=text,
+                allowed=f"at most {MAX_NAMES} different names",
+            )
         if (pattern := _pattern(operand, value)) is not None:
             patterns[operand].append(pattern)
         else:
@@ -179,6 +189,9 @@ def _refusal(operand: Operand, value: str) -> str | None:
     """Return what the dimension could be instead, or None if it can be this."""
     if operand.type is FieldType.BOOLEAN and value not in ("true", "false"):
         return "true or false"
+    choices = operand.field.choices if operand.entry is None else ()
+    if choices and value and value not in choices and not _WILDCARD.search(value):
+        return f"{', '.join(choices)}, stars for any text, or nothing for a missing one"
     is_number = not value or _INTEGER_PATTERN.fullmatch(value) or _CLASS.fullmatch(value)
     if operand.type is FieldType.INTEGER and not is_number:
         return "an integer, a class such as 5xx, stars for digits, or nothing for a missing one"

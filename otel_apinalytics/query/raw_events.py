@@ -13,7 +13,7 @@ from otel_apinalytics.query.positions import Position
 from otel_apinalytics.query.raw_events_formats import rendered
 from otel_apinalytics.query.raw_events_parameters import RawEvents
 from otel_apinalytics.query.raw_events_sql import Compiler, slices
-from otel_apinalytics.query.statement import engine_faults
+from otel_apinalytics.query.statement import engine_faults, seconds_until
 from otel_apinalytics.store.engine import Engine
 
 # Wall clock. It includes the time that the client takes, so that it is far longer than that of a
@@ -88,7 +88,7 @@ def _last(
 ) -> Position | None:
     """Return the position of the last event of a page; None if there are not as many."""
     for start_us, end_us in ranges:
-        statement = compiler.last(start_us, end_us, limit, _until(deadline))
+        statement = compiler.last(start_us, end_us, limit, seconds_until(deadline))
         number, position = engine.query(statement.sql, statement.parameters).rows[0]
         if number == limit:
             return Position(*position)
@@ -100,16 +100,9 @@ def _lines(
     engine: Engine, compiler: Compiler, ranges: Iterable[tuple[int, int]], last: Position | None
 ) -> Iterator[bytes]:
     deadline = time.monotonic() + MAX_SECONDS
-    statements = (
-        compiler.lines(start_us, end_us, last, _until(deadline)) for start_us, end_us in ranges
-    )
+    statements = (compiler.lines(*each, last, seconds_until(deadline)) for each in ranges)
     with engine_faults(MAX_SECONDS, _ADVICE):
         yield from engine.stream((each.sql, each.parameters) for each in statements)
-
-
-def _until(deadline: float) -> float:
-    """Return the seconds that are left; never zero, which would mean no limit."""
-    return max(deadline - time.monotonic(), 0.001)
 
 
 def _chain(first: bytes, rest: Iterator[bytes]) -> Generator[bytes, None, None]:

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from otel_apinalytics.errors import InvalidRequestError, RetryableError
-from otel_apinalytics.store.engine import EngineError
+from otel_apinalytics.store.engine import MAX_MEMORY_BYTES, EngineError
 
 # Of a part or a table that the disk lost, until it is taken out.
 _PASSING_CODES = frozenset({33, 60, 228})
@@ -50,12 +51,21 @@ def range_condition(start: str = "start_us", end: str = "end_us") -> str:
     )
 
 
+def seconds_until(deadline: float) -> float:
+    """Return the seconds that are left; never zero, which the engine takes for no limit.
+
+    Args:
+        deadline: Monotonic seconds.
+    """
+    return max(deadline - time.monotonic(), 0.001)
+
+
 @contextlib.contextmanager
 def engine_faults(timeout_s: float, advice: str) -> Iterator[None]:
     """Say what an engine's fault means to whoever asked.
 
     Args:
-        timeout_s: Longest time that the statement may take.
+        timeout_s: Longest time that the question may take.
         advice: What to do about a question that is too large.
 
     Raises:
@@ -67,9 +77,9 @@ def engine_faults(timeout_s: float, advice: str) -> Iterator[None]:
         yield
     except EngineError as error:
         if error.is_limit:
-            raise InvalidRequestError(
-                f"the question takes longer than {timeout_s:g} s or too much memory: {advice}"
-            ) from error
+            memory = f"{MAX_MEMORY_BYTES >> 30} GiB of memory"
+            limit = memory if error.is_of_memory else f"{timeout_s:g} s"
+            raise InvalidRequestError(f"the question takes more than {limit}: {advice}") from error
         if error.is_transient or error.code in _PASSING_CODES:
             raise RetryableError("the store is not available now") from error
         # A statement of ours that the engine does not take.

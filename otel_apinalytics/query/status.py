@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from otel_apinalytics.catalogue import INBOUND, OUTBOUND, WEIGHT_SCALE
-from otel_apinalytics.errors import RetryableError
 from otel_apinalytics.normalize.outcomes import RECEIVED, REFUSED
-from otel_apinalytics.query.statement import range_condition, tenant_condition
-from otel_apinalytics.store.engine import Engine, EngineError
+from otel_apinalytics.query.statement import engine_faults, range_condition, tenant_condition
+from otel_apinalytics.store.engine import Engine
 
 Outcomes = Mapping[str, Mapping[str, int]]
+_ADVICE = "ask for a shorter range, or allow more (APINALYTICS_QUERY_TIMEOUT_S)"
 # Half-open, Unix microseconds.
 Range = tuple[int, int]
 
@@ -106,16 +106,15 @@ def run_status(
         asked: Range of event time in which there may be none.
 
     Raises:
+        InvalidRequestError: It takes too long or too much memory.
         RetryableError: The store is not available.
     """
-    try:
+    with engine_faults(timeout_s, _ADVICE):
         rows = _ledger_rows(engine, application, timeout_s)
         senders = list(_senders(rows))
         received = [sender.last_received for sender in senders if sender.last_received]
         last_received = max(received, default=None) or _last_ever(engine, application, timeout_s)
         stored = _stored(engine, application, timeout_s, asked)
-    except EngineError as error:
-        raise RetryableError("the store is not available now") from error
     refused = [sender.last_refused for sender in senders if sender.last_refused]
     latest = max(refused, key=lambda refusal: refusal.at, default=None)
     return Status(last_received, _outcomes(rows), senders, latest, stored)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from otel_apinalytics.errors import InvalidRequestError
-from otel_apinalytics.query.aggregations import PERCENTILE, Number
+from otel_apinalytics.query.aggregations import PERCENTILE, UNIQUE, Number
 from otel_apinalytics.query.filters import Filter
 from otel_apinalytics.query.statement import Statement, engine_faults
 from otel_apinalytics.query.timeseries_parameters import Timeseries
@@ -36,6 +36,7 @@ class Answer:
             time. With a limit, the largest group first and what is folded last.
         folded: How many groups are folded.
         is_sampled: Whether an event that was counted stands for several requests.
+        is_empty: Whether nothing was counted, or nothing has a value.
     """
 
     question: Timeseries
@@ -43,11 +44,7 @@ class Answer:
     series: Mapping[GroupKey, Points]
     folded: int
     is_sampled: bool
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is no point, or none but zeros."""
-        return not any(value for points in self.series.values() for _, value in points)
+    is_empty: bool
 
     @property
     def number_of_points(self) -> int:
@@ -68,7 +65,7 @@ def run_timeseries(
         engine: The store.
         application: Whose events.
         question: What to ask.
-        timeout_s: Longest time that the engine may take for a statement.
+        timeout_s: Longest time that the engine may take.
         mandatory: What events must match beyond what is asked.
 
     Raises:
@@ -95,9 +92,13 @@ def run_timeseries(
     series: dict[GroupKey, Points] = {} if question.groups else {(): []}
     series |= {tuple(row[:-2]): [] for row in ranked}
     _add_points(series, rows, question, compiler)
+    # A rate of errors, or a least time, may well be zero.
+    is_zero_none = question.aggregation.name in ("count", "rate", UNIQUE)
+    found = (value for points in series.values() for _, value in points)
+    is_empty = not any(value or not is_zero_none for value in found)
     if question.fill != "none":
         series = _filled(series, question)
-    return Answer(question, application, series, folded, is_sampled)
+    return Answer(question, application, series, folded, is_sampled, is_empty)
 
 
 def _others_from_all(rows: Sequence[Sequence[Any]], width: int) -> list[Sequence[Any]]:

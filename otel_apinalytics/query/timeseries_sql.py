@@ -7,6 +7,7 @@ can take it from whatever it keeps of them; the range is asked for in slots, of 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ from otel_apinalytics.query.expressions import (
     text_expression,
 )
 from otel_apinalytics.query.filters import Filter, visible_values
-from otel_apinalytics.query.statement import Statement, range_condition
+from otel_apinalytics.query.statement import Statement, range_condition, seconds_until
 from otel_apinalytics.query.timeseries_parameters import Timeseries
 
 # Points over all groups in one answer; it is built in memory.
@@ -43,7 +44,7 @@ class Compiler:
     Args:
         question: The question.
         application: Whose events.
-        timeout_s: Longest time that the engine may take for a statement.
+        timeout_s: Longest time that the engine may take from now on, for all statements.
         mandatory: What events must match beyond what is asked.
     """
 
@@ -56,7 +57,7 @@ class Compiler:
     ) -> None:
         self._question = question
         self._local = question.buckets.local
-        self._settings = f"SETTINGS max_execution_time = {timeout_s}, {slots.PLANNING}"
+        self._deadline = time.monotonic() + timeout_s
         self._keys = {
             f"key_{number}": text_expression(operand, f"group_{number}", self._local)
             for number, operand in enumerate(question.groups)
@@ -85,6 +86,11 @@ class Compiler:
         }
         self.recipe: Recipe = recipe(question.aggregation, question.value, self._local)
         self._parts = {f"part_{number}": part for number, part in enumerate(self.recipe.parts)}
+
+    @property
+    def _settings(self) -> str:
+        limit = f"max_execution_time = {seconds_until(self._deadline):.3f}"
+        return f"SETTINGS {limit}, {slots.PLANNING}"
 
     @property
     def takes_others_from_all(self) -> bool:

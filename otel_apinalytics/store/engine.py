@@ -21,6 +21,8 @@ from otel_apinalytics.normalize.transforms import sql_text
 from otel_apinalytics.store.durability import FileSystem, sync_file_system
 from otel_apinalytics.store.insert_tokens import forget_untrue_tokens
 
+#: Of a statement, of which the engine stops one that wants more.
+MAX_MEMORY_BYTES = 4 << 30
 # What the engine would otherwise decide by itself, or decide differently in the next release.
 PINNED_SETTINGS: Mapping[str, str] = {
     # An insert returns when its rows are stored, not when they are queued.
@@ -36,8 +38,11 @@ PINNED_SETTINGS: Mapping[str, str] = {
     "do_not_merge_across_partitions_select_final": "1",
     # What is left of all events without some of them is of the same events.
     "enable_shared_storage_snapshot_in_query": "1",
-    # Bytes; a query that wants more is stopped, and says so.
-    "max_memory_usage": "4294967296",
+    "max_memory_usage": str(MAX_MEMORY_BYTES),
+    # Of a statement with as many filters as are allowed, in each of its parts.
+    "max_query_size": "16777216",
+    "max_ast_elements": "1000000",
+    "max_expanded_ast_elements": "1000000",
 }
 
 # Stands for the source of a load statement's rows.
@@ -71,7 +76,8 @@ _LOAD_SETTINGS: Mapping[str, str] = {
 }
 
 # Engine error codes: a limit on time or memory that a query ran into.
-_LIMIT_CODES = frozenset({159, 160, 241, 307, 396})
+_MEMORY_CODE = 241
+_LIMIT_CODES = frozenset({159, 160, _MEMORY_CODE, 307, 396})
 # Codes that say that what was to be loaded does not decode.
 _DATA_CODES = frozenset({6, 27, 32, 33, 69, 117, 128, 131, 321, 407, 436, 444, 454})
 # Trouble that passes: files, time, space, connections, too much at once.
@@ -105,6 +111,7 @@ class EngineError(Exception):
         self.code = code
         self.is_of_data = code in _DATA_CODES
         self.is_limit = code in _LIMIT_CODES
+        self.is_of_memory = code == _MEMORY_CODE
         self.is_transient = (
             code is None
             or code in _TRANSIENT_CODES
@@ -116,6 +123,8 @@ class EngineError(Exception):
     is_of_data: bool
     #: Whether the statement ran into a limit on time or memory.
     is_limit: bool
+    #: Whether that was memory.
+    is_of_memory: bool
     #: Whether the same statement may succeed later although nothing is mended.
     is_transient: bool
 

@@ -259,6 +259,7 @@ def test_the_ledger(service: ServiceProcess) -> None:
     [
         (["query", "p0"], ["refuses: unknown aggregation: p0; allowed: count, mean"]),
         (["query", "--start", "soon"], ["refuses: start is not a time: soon; allowed: Unix time"]),
+        (["query", "--group", "\udcff"], ["refuses: group is not a field", ": \ufffd; allowed"]),
         (["query", "--group", "colour"], ["group is not a field", "colour", "consumer_id"]),
         (["events", "--fields", "x\ny"], ["refuses", "allowed"]),
         (["ledger", "--granularity", "7"], ["refuses", "multiple of 60"]),

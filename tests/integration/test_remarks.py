@@ -58,6 +58,20 @@ def test_a_list_of_series_says_it_itself(client: Client) -> None:
     assert "/1/status/" in headers["x-hint"]
 
 
+@pytest.mark.parametrize(("query", "is_hinted"), [("aggregation=error_rate", False),
+    ("aggregation=min&value=request_bytes", False), ("aggregation=count", False),
+    ("aggregation=sum&value=response_bytes", True)])  # fmt: skip
+@pytest.mark.parametrize("fill", ["none", "zero"])
+def test_a_zero_may_be_a_value(client: Client, query: str, is_hinted: bool, fill: str) -> None:
+    """An API without errors has data; a sum of nothing has none."""
+    event = {"timestamp": START + 20, "status_code": 200, "request_bytes": 0}
+    assert client.post_events([event])[0] == 200
+    wait_for(lambda: client.raw_events(START + 20, START + 21))
+    path = f"/1/timeseries/{START + 20}/{START + 21}/"
+    _, headers = get(client, f"{path}?{query}&granularity=1&fill={fill}")
+    assert ("x-hint" in headers) is is_hinted
+
+
 @pytest.mark.parametrize("query", ["", "group=method", "granularity=1&fill=zero", "format=csv",
                                    "aggregation=mean", "fill=null", "aggregation=p95"])  # fmt: skip
 def test_an_answer_without_data_says_where_to_look(client: Client, query: str) -> None:

@@ -61,6 +61,48 @@ def points(client: Client, *parameters: tuple[str, str], path: str = "") -> list
     return list(found)
 
 
+_LONG = "x" * 30
+_PATTERNS = [
+    (parameter, f"url:/u/{number}/{_LONG}*")
+    for parameter in ("include", "exclude")
+    for number in range(400)
+]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        _PATTERNS,
+        [("include", "url:*" + "\\" * 8_000), ("exclude", "url:*" + "\\" * 8_000)],
+        [("include", "url:" + "'" * 8_000), ("exclude", "url:" + "'" * 8_000)],
+        [
+            (parameter, f"attributes.{parameter}{number}:v*")
+            for parameter in ("include", "exclude")
+            for number in range(50)
+        ],
+    ],
+    ids=["patterns", "backslashes", "quotes", "attributes"],
+)
+@pytest.mark.parametrize(
+    "question",
+    [
+        "timeseries/{start}/{end}/?granularity=day&group=consumer_id&limit=2",
+        "timeseries/{start}/{end}/?granularity=day&aggregation=p95&group=route&limit=2",
+        "values/consumer_id/?start={start}&end={end}",
+        "events/{start}/{end}/?limit=10",
+    ],
+)
+def test_as_many_filters_as_are_allowed_are_answered(
+    calls: Client, parameters: Sequence[tuple[str, str]], question: str
+) -> None:
+    """A statement repeats them, for days, hours and ragged ends."""
+    path = question.format(start=START - 3 * DAY - 5, end=START + 2 * DAY + 5)
+    separator = "&" if "?" in path else "?"
+    path = f"/1/{path}{separator}{urlencode(parameters)}"
+    status, body, _ = calls.request("GET", path, headers=READ_HEADERS)
+    assert status == 200, body
+
+
 def groups(client: Client, *parameters: tuple[str, str]) -> dict[str, float]:
     """Return each group's value over the whole range."""
     status, body, _ = get(client, *parameters)

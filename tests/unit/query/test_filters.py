@@ -11,6 +11,7 @@ from otel_apinalytics.errors import InvalidRequestError
 from otel_apinalytics.query.filters import (
     MAX_CHARACTERS,
     MAX_FILTERS,
+    MAX_NAMES,
     Filter,
     Filters,
     parse_filters,
@@ -120,6 +121,9 @@ def test_patterns(text: str, pattern: str) -> None:
         ("attributes:x", "attributes.NAME"),
         ("attributes.:x", "attributes.NAME"),
         ("metrics.x:1", "field:value"),
+        ("direction:inbond", "inbound, outbound"),
+        (r"direction:in\*", "inbound, outbound"),
+        ("route_source:x", "attribute, name, derived, unmatched"),
     ],
 )
 def test_what_cannot_be_a_filter_is_refused(text: str, allowed: str) -> None:
@@ -138,6 +142,18 @@ def test_filters_are_bounded(texts: list[str]) -> None:
     error = refusal(*texts)
     assert str(MAX_FILTERS) in (error.allowed or "")
     assert str(MAX_CHARACTERS) in (error.allowed or "")
+
+
+def test_names_in_filters_are_bounded() -> None:
+    """Each is read for itself; values of one may be more."""
+    names = [f"attributes.name-{number}:x" for number in range(MAX_NAMES)]
+    several = [*names, "attributes.name-0:y", "direction:*bound", "direction:"]
+    assert len(parse_filters(several, several).include) == MAX_NAMES + 1
+    error = refusal(*names, "attributes.more:x")
+    assert (error.value, error.allowed) == (
+        "attributes.more:x",
+        f"at most {MAX_NAMES} different names",
+    )
 
 
 def test_entries_of_a_map_are_different_fields() -> None:

@@ -36,6 +36,7 @@ QUESTIONS: Sequence[tuple[str, str]] = [
     ("granularity=hour aggregation=rate", "surface"),
     ("granularity=hour aggregation=mean", "surface"),
     ("granularity=hour aggregation=sum", "surface"),
+    ("granularity=hour aggregation=min", "surface"),
     ("granularity=hour aggregation=max", "surface"),
     ("granularity=hour group=method", "surface"),
     ("granularity=hour group=status_class", "surface"),
@@ -70,7 +71,8 @@ QUESTIONS: Sequence[tuple[str, str]] = [
 ]
 
 
-# With so few events, days are no shorter than hours, and either may be read.
+# What the engine keeps of days. With so few events, they are no shorter than hours, and either may
+# be read unless it is told to.
 _BY_HOUR = {
     "surface_days": "surface",
     "consumer_days": "consumers",
@@ -85,18 +87,22 @@ class Asked(Engine):
     Args:
         store: The engine.
         use: Whether anything but events may be read.
+        preferred: What is read if it can be.
     """
 
-    def __init__(self, store: Engine, *, use: bool) -> None:
-        self._store, self._use = store, use
+    def __init__(self, store: Engine, *, use: bool, preferred: str = "") -> None:
+        self._store, self._use, self._preferred = store, use, preferred
         self.read: set[str] = set()
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Rows:
         """Return the rows of a SELECT."""
         sql += f", optimize_use_projections = {int(self._use)}"
+        if self._preferred:
+            sql += f", preferred_optimize_projection_name = '{self._preferred}'"
         plan = self._store.query(f"EXPLAIN {sql}", parameters).rows
         names = re.findall(r"ReadFromMergeTree \(([^)]*)\)", "\n".join(row[0] for row in plan))
-        self.read |= {_BY_HOUR.get(name, name) for name in names if not name.endswith(".events")}
+        found = {name for name in names if not name.endswith(".events")}
+        self.read |= found if self._preferred else {_BY_HOUR.get(name, name) for name in found}
         return self._store.query(sql, parameters)
 
 
@@ -178,6 +184,20 @@ def _asked_both_ways(store: Engine, text: str, names: str) -> Answer:
     ), text
     assert found.series
     return found
+
+
+@pytest.mark.parametrize("name", sorted(_BY_HOUR))
+@pytest.mark.usefixtures("events")
+def test_what_is_kept_of_days_answers_as_the_events_do(memory_store: Engine, name: str) -> None:
+    """Each, in all questions that it can answer."""
+    used = 0
+    for text, by_hour in QUESTIONS:
+        if _BY_HOUR[name] in by_hour.split():
+            by_days = Asked(memory_store, use=True, preferred=name)
+            found, expected = ask(by_days, text), ask(Asked(memory_store, use=False), text)
+            assert found == expected, text
+            used += name in by_days.read
+    assert used
 
 
 @pytest.mark.parametrize(

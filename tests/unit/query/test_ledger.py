@@ -16,6 +16,7 @@ from otel_apinalytics.errors import InvalidRequestError, RetryableError
 from otel_apinalytics.query.ledger import compile_ledger, run_ledger
 from otel_apinalytics.query.ledger_parameters import LedgerQuestion
 from otel_apinalytics.query.statement import MAX_SECONDS
+from otel_apinalytics.query.status import run_status
 from otel_apinalytics.store.engine import Engine, EngineError, Rows
 
 RunSql = Callable[..., list[list[Any]]]
@@ -212,3 +213,20 @@ def test_faults_say_whose_they_are(code: int | None, error: type[Exception], tex
     """A question that is too large can be asked otherwise; a store that is down, later."""
     with pytest.raises(error, match=text):
         run_ledger(BrokenEngine(code), "a", LedgerQuestion(0, 60, 60), 0.0, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "text"),
+    [
+        (159, InvalidRequestError, r"more than 30 s: .*APINALYTICS_QUERY_TIMEOUT_S"),
+        (241, InvalidRequestError, r"more than 4 GiB of memory: "),
+        (None, RetryableError, "not available"),
+        (47, EngineError, "it failed"),
+    ],
+)
+def test_faults_of_the_status_say_whose_they_are(
+    code: int | None, error: type[Exception], text: str
+) -> None:
+    """A statement that is wrong is no outage."""
+    with pytest.raises(error, match=text):
+        run_status(BrokenEngine(code), "a", 30.0)

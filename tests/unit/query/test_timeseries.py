@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from otel_apinalytics.catalogue import BY_NAME, DIMENSIONS, MEASURES, FieldType
 from otel_apinalytics.errors import InvalidRequestError
 from otel_apinalytics.query.expressions import is_map
+from otel_apinalytics.query.statement import Statement
 from otel_apinalytics.query.timeseries import run_timeseries
 from otel_apinalytics.query.timeseries_parameters import parse_timeseries
 from otel_apinalytics.query.timeseries_sql import Compiler
@@ -441,7 +443,29 @@ def test_a_sum_that_is_no_number_is_said(computed: None, ask: Ask, metric: str) 
     assert ask("huge", value=f"metrics.{metric}", aggregation="max")
 
 
-def test_the_time_limit_is_in_the_statement() -> None:
-    """The engine itself stops a question that takes too long."""
-    question = parse_timeseries("0", "1", [])
-    assert "max_execution_time = 1.5" in Compiler(question, "app", 1.5).points().sql
+def test_the_engine_stops_what_takes_too_long(
+    memory_store: Engine, run_command: Callable[[str], None]
+) -> None:
+    """It is not only waited for no longer; and the reason is said."""
+    run_command(
+        "INSERT INTO events (timestamp, application, event_id, direction, response_us, url) "
+        "SELECT number, 'long', number, 'inbound', number, toString(number) FROM numbers(300000)"
+    )
+    parameters = [("aggregation", "unique"), ("value", "url"), ("granularity", "second")]
+    question = parse_timeseries("0", "300000", parameters)
+    with pytest.raises(InvalidRequestError, match=r"takes more than 0\.002 s: ask for a shorter"):
+        run_timeseries(memory_store, "long", question, 0.002)
+    running = "SELECT count() FROM system.processes WHERE query LIKE '%uniqExact%' AND query "
+    assert memory_store.query(f"{running} NOT LIKE '%processes%'").rows == [(0,)]
+
+
+def test_the_statements_of_a_question_share_its_time() -> None:
+    """The second has what the first one left."""
+    compiler = Compiler(parse_timeseries("0", "1", [("group", "method")]), "app", 1.5)
+    first = _limit_of(compiler.ranking(3))
+    time.sleep(0.01)
+    assert 0 < _limit_of(compiler.points()) < first <= 1.5
+
+
+def _limit_of(statement: Statement) -> float:
+    return float(statement.sql.partition("max_execution_time = ")[2].partition(",")[0])

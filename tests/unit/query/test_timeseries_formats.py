@@ -25,7 +25,7 @@ def make_answer(
 ) -> Answer:
     """Return an answer about an hour and a half."""
     question = parse_timeseries(str(NIGHT), f"{NIGHT + 5400}.5", parameters)
-    return Answer(question, "shop", series, folded, is_sampled)
+    return Answer(question, "shop", series, folded, is_sampled, is_empty=False)
 
 
 def rows(answer: Answer) -> list[list[str]]:

@@ -159,7 +159,7 @@ def test_what_is_no_aggregation_is_refused(text: str) -> None:
     """With the aggregations that there are."""
     error = refusal(("aggregation", text))
     assert (error.parameter, error.value) == ("aggregation", text)
-    assert "percentile_X or pX with 0 < X < 100" in (error.allowed or "")
+    assert "percentile_X or pX with 0 < X < 100 and at most 6 decimals" in (error.allowed or "")
 
 
 @pytest.mark.parametrize("name", USABLE_MEASURES)
