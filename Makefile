@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Of tests, most of the time is waiting. Those of a file share a service.
+PARALLEL ?= --numprocesses 3 --dist loadfile
 STAMP := $(VENV)/.installed
 CASES ?= tests/fixtures/spans.jsonl
 
@@ -34,7 +36,7 @@ check: setup
 	$(BIN)/python scripts/generate_docs.py --check
 
 test: setup
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz.run $(ARGS)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
+import jsonschema_rs
 import pytest
 
 from otel_apinalytics.local_service import find_service
@@ -30,16 +31,22 @@ from tests.support.otlp import make_request, make_span
 from tests.support.service_process import service_process
 from tests.support.waiting import wait_for
 
-# Of Python 3.11 and later.
-pytest.importorskip("schemathesis")
-jsonschema_rs = pytest.importorskip("jsonschema_rs")
-
 EVENTS = 40
 EXAMPLES = 10
 # Random ranges end before they begin, and an empty parameter means its default.
 _NOT_CHECKED = "positive_data_acceptance,negative_data_rejection"
 _HEADERS = {"query": READ_HEADERS, "account": READ_HEADERS, "administration": ADMIN_HEADERS}
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+# What GET gives: of what was sent and what became of it; and beside it.
+COUNTED = {
+    "/1/timeseries/{start}/{end}/", "/1/events/{start}/{end}/", "/1/values/{field}/",
+    "/1/ledger/{start}/{end}/", "/1/rejected/", "/1/audit/{start}/{end}/",
+}  # fmt: skip
+NOT_COUNTED = {
+    "/1/fields/", "/1/status/", "/1/applications/", "/1/applications/{application}/",
+    "/1/applications/{application}/hash-key/", "/1/keys/", "/1/keys/{key_id}/", "/1/retention/",
+    "/1/erase/{erasure}/", "/1/backup/",
+}  # fmt: skip
 HOSTILE = [
     "'", '"', "\\", "%", "%s", "%(application)s", "{a:String}", "\0", "?", "') OR 1=1 --",
     "'; DROP TABLE events; --", "*/ /*", "`", "é€😀", "\r\nX: y", "a" * 5000, "{local}", "..",
@@ -139,6 +146,7 @@ def test_what_is_generated_for_whoever_administers(tmp_path: Path) -> None:
 
 def assert_documented(api: Client, tmp_path: Path, key: str, tags: tuple[str, ...]) -> None:
     """Ask what is generated from the document, with a key."""
+    pytest.importorskip("schemathesis", reason="it is for Python 3.11 and later")
     command = [
         str(Path(sys.executable).with_name("schemathesis")),
         "run",
@@ -292,6 +300,39 @@ def test_a_key_is_needed(api: Client, operations: list[Operation]) -> None:
         assert api.request(method, url, None, wrong)[0] == 403, url
     bearer = {"Authorization": f"bearer {READ_KEY}"}
     assert api.request("GET", "/1/fields/", None, bearer)[0] == 200
+
+
+def test_unknown_parameters_change_nothing(api: Client, operations: list[Operation]) -> None:
+    """Whoever administers is told: nothing is done that was meant otherwise."""
+    administering = [each for each in operations if each.tag == "administration"]
+    assert len(administering) > 10
+    for operation in administering:
+        for url in {operation.url(), operation.url().rstrip("/")}:
+            status, body, _ = api.request(
+                operation.method.upper(), f"{url}?dry_run=true", b"{}", ADMIN_HEADERS
+            )
+            assert status == 400, (operation.method, url, body)
+            assert body["error"]["parameter"] == "dry_run", (operation.method, url)
+
+
+def test_rows_of_answers_are_counted(api: Client, operations: list[Operation]) -> None:
+    """In the audit, for each question that gives what was sent, or what is known of it."""
+    asked = [each for each in operations if each.method == "get" and each.tag != "health"]
+    assert {each.path for each in asked} == COUNTED | NOT_COUNTED
+    for operation in (each for each in asked if each.path in COUNTED):
+        url = operation.url()
+        headers = _HEADERS[operation.tag]
+        assert api.request("GET", url, None, headers)[0] == 200
+        entries = wait_for(
+            lambda path=operation.path: [  # type: ignore[misc]
+                entry
+                for entry in api.request("GET", "/1/audit/0/now/", None, ADMIN_HEADERS)[1][
+                    "entries"
+                ]
+                if (entry["route"], entry["status"]) == (path, 200)
+            ]
+        )
+        assert entries[0]["rows"] > 0, operation.path
 
 
 def test_other_methods_are_refused(api: Client, operations: list[Operation]) -> None:

@@ -26,6 +26,7 @@ from otel_apinalytics.doctor.sdk_environment import check_environment
 from otel_apinalytics.doctor.tls_checks import check_tls
 from tests.support.certificates import Authority, Pair
 from tests.support.clients import ADMIN_KEY, READ_HEADERS, READ_KEY, WRITE_KEY, Client
+from tests.support.door import settle
 
 OK, FAILED, SKIPPED = State.OK, State.FAILED, State.SKIPPED
 KEYS = {"write": WRITE_KEY, "read": READ_KEY, "admin": ADMIN_KEY}
@@ -70,6 +71,8 @@ def test_of_a_service_that_is_well(target: Target) -> None:
 def test_probes_are_counted_nowhere(target: Target, client: Client) -> None:
     """They are in the ledger, and its equation closes."""
     path = "/1/ledger/-1h/now/"
+    # Of other tests.
+    settle(client)
     before = client.raw_events()
     probes_before = _probes(client.request("GET", path, headers=READ_HEADERS)[1])
     found(target)

@@ -31,7 +31,7 @@ from otel_apinalytics.exporter import ApinalyticsSpanExporter
 from otel_apinalytics.exporter.hashing import hash_key_text
 from otel_apinalytics.receiver.sealing import hash_key_of
 from tests.support.clients import APPLICATION, READ_HEADERS, WRITE_HEADERS, WRITE_KEY, Client
-from tests.support.door import consumer_request, count
+from tests.support.door import settle
 from tests.support.sdk_spans import calls
 from tests.support.service_process import service_process
 from tests.support.waiting import wait_for
@@ -232,7 +232,8 @@ def test_a_batch_that_comes_again_is_counted_once(
     """As when an answer was lost; the ledger says that it was a duplicate."""
     spans = calls(7)
     minute = int(time.time()) // 60 * 60
-    before = settled_totals(client, minute)
+    settle(client)
+    before = totals(client, minute)
     for _ in range(3):
         assert exporter.export(spans) is SpanExportResult.SUCCESS
     after = wait_for(
@@ -240,15 +241,6 @@ def test_a_batch_that_comes_again_is_counted_once(
         until=lambda totals: totals["duplicate"] - before["duplicate"] == 14,
     )
     assert after["received"] - before["received"] == 21
-
-
-def settled_totals(client: Client, start: float) -> dict[str, int]:
-    """Return them once all is loaded that other tests sent, and was acknowledged."""
-    consumer, body = consumer_request()
-    client.export(body)
-    # Requests are loaded in the order of their acknowledgement.
-    wait_for(lambda: count(client, consumer))
-    return totals(client, start)
 
 
 def totals(client: Client, start: float) -> dict[str, int]:

@@ -7,6 +7,7 @@ import uuid
 
 from tests.support.clients import Client
 from tests.support.otlp import CALL, make_request, make_span
+from tests.support.waiting import wait_for
 
 
 def consumer_request() -> tuple[str, bytes]:
@@ -18,6 +19,14 @@ def consumer_request() -> tuple[str, bytes]:
 def large_request(size: int) -> bytes:
     """Return a valid request of a bit more than this size."""
     return make_request(make_span({**CALL, "padding": "x" * size}))
+
+
+def settle(client: Client) -> None:
+    """Wait until all is loaded that was acknowledged before."""
+    consumer, body = consumer_request()
+    client.export(body)
+    # Requests are loaded in the order of their acknowledgement.
+    wait_for(lambda: count(client, consumer))
 
 
 def count(client: Client, consumer: str) -> int:

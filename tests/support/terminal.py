@@ -67,7 +67,12 @@ def on_terminal(*arguments: str, columns: int = 100, **settings: str) -> Iterato
         columns: Width of the terminal.
         settings: Settings, by variables; `encoding` is that of Python's streams.
     """
-    variables = {"TERM": "xterm-256color", "PYTHONIOENCODING": settings.pop("encoding", "utf-8")}
+    variables = {
+        "TERM": "xterm-256color",
+        "PYTHONIOENCODING": settings.pop("encoding", "utf-8"),
+        # It would be believed before the terminal.
+        "COLUMNS": str(columns),
+    }
     ours, theirs = pty.openpty()
     try:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
