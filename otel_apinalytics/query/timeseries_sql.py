@@ -110,7 +110,9 @@ class Compiler:
         if kept is None:
             selects = [self._points(self._keys)]
         elif self.takes_others_from_all:
-            is_kept = [self._is_kept, f"{_CONSUMER} IN %(kept_consumers)s"]
+            is_kept = [f"{_CONSUMER} IN %(kept_consumers)s"]
+            if len(self._keys) > 1:
+                is_kept.append(self._is_kept)
             selects = [self._points(self._keys, is_kept), self._points({}, is_folded="true")]
         else:
             keys = {name: f"if({self._is_kept}, {key}, '')" for name, key in self._keys.items()}
