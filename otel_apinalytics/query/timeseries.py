@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from otel_apinalytics.errors import InvalidRequestError
-from otel_apinalytics.query.aggregations import PERCENTILE, UNIQUE, Number
+from otel_apinalytics.query.aggregations import PERCENTILE, UNIQUE, Finish, Number
 from otel_apinalytics.query.filters import Filter
 from otel_apinalytics.query.statement import Statement, engine_faults
 from otel_apinalytics.query.timeseries_parameters import Timeseries
@@ -21,6 +21,7 @@ MAX_EXACT_VALUES = 10_000_000
 _ADVICE = "ask for a shorter range, a filter, or the largest groups only (limit)"
 
 Points: TypeAlias = list[tuple[int, Number | None]]
+_Rows: TypeAlias = Sequence[Sequence[Any]]
 # Values of the groups; None stands for all groups that are folded.
 GroupKey: TypeAlias = tuple[str, ...] | None
 
@@ -74,23 +75,19 @@ def run_timeseries(
     """
     compiler = Compiler(question, application, timeout_s, mandatory)
 
-    def ask(statement: Statement) -> Sequence[Sequence[Any]]:
+    def ask(statement: Statement) -> _Rows:
         with engine_faults(timeout_s, _ADVICE):
             return engine.query(statement.sql, statement.parameters).rows
 
     if question.exact and question.aggregation.name == PERCENTILE:
         _refuse_too_many_values(ask(compiler.values())[0][0])
-    ranked: Sequence[Sequence[Any]] = ()
-    if question.limit and question.groups:
-        ranked = ask(compiler.ranking(question.limit))
-    folded = ranked[0][-1] - len(ranked) if ranked else 0
-    rows = ask(compiler.points(ranked if folded else None))
+    rows, largest, folded = _ask_for_points(question, compiler, ask)
     _refuse_too_many_points(len(rows))
     is_sampled = any(row[-1] for row in rows)
     if folded and compiler.takes_others_from_all:
         rows = _others_from_all(rows, len(question.groups))
     series: dict[GroupKey, Points] = {} if question.groups else {(): []}
-    series |= {tuple(row[:-2]): [] for row in ranked}
+    series |= {key: [] for key in largest}
     _add_points(series, rows, question, compiler)
     # A rate of errors, or a least time, may well be zero.
     is_zero_none = question.aggregation.name in ("count", "rate", UNIQUE)
@@ -101,7 +98,37 @@ def run_timeseries(
     return Answer(question, application, series, folded, is_sampled, is_empty)
 
 
-def _others_from_all(rows: Sequence[Sequence[Any]], width: int) -> list[Sequence[Any]]:
+def _ask_for_points(
+    question: Timeseries, compiler: Compiler, ask: Callable[[Statement], _Rows]
+) -> tuple[_Rows, list[tuple[str, ...]], int]:
+    """Return rows of `Compiler.points`, the largest groups first, and how many are folded."""
+    if not question.limit or not question.groups:
+        return ask(compiler.points()), [], 0
+    if compiler.has_few_groups:
+        rows = ask(compiler.points())
+        largest = _largest_first(rows, len(question.groups), compiler.recipe.finish)
+        if len(largest) <= question.limit:
+            return rows, largest, 0
+    ranked = ask(compiler.ranking(question.limit))
+    folded = ranked[0][-1] - len(ranked) if ranked else 0
+    rows = ask(compiler.points(ranked if folded else None))
+    return rows, [tuple(row[:-2]) for row in ranked], folded
+
+
+def _largest_first(rows: _Rows, width: int, finish: Finish) -> list[tuple[str, ...]]:
+    """Return the groups of points in the order of `Compiler.ranking`; their parts are sums."""
+    points: dict[tuple[str, ...], list[Sequence[Any]]] = {}
+    for row in rows:
+        points.setdefault(tuple(row[:width]), []).append(row[width + 2 : -1])
+    values = {
+        key: finish([sum(part or 0 for part in parts) for parts in zip(*each, strict=True)], 1.0)
+        for key, each in points.items()
+    }
+    ranks = {key: value for key, value in values.items() if value is not None}
+    return sorted(ranks, key=lambda key: (-ranks[key], key))
+
+
+def _others_from_all(rows: _Rows, width: int) -> list[Sequence[Any]]:
     """Return the rows with those of all events replaced by what named groups leave of them.
 
     Args:
@@ -123,7 +150,7 @@ def _others_from_all(rows: Sequence[Sequence[Any]], width: int) -> list[Sequence
 
 def _add_points(
     series: dict[GroupKey, Points],
-    rows: Sequence[Sequence[Any]],
+    rows: _Rows,
     question: Timeseries,
     compiler: Compiler,
 ) -> None:

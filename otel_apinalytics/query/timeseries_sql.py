@@ -36,6 +36,8 @@ from otel_apinalytics.query.timeseries_parameters import Timeseries
 MAX_ROWS = 500_000
 # The engine finds the hours of a few consumers at once, among those of all.
 _CONSUMER = "consumer_id"
+# Dimensions that hardly have more values than are asked for.
+_FEW = frozenset({"method", "status_class", "is_error", "is_edge", "direction", "route_source"})
 
 
 class Compiler:
@@ -91,6 +93,11 @@ class Compiler:
     def _settings(self) -> str:
         limit = f"max_execution_time = {seconds_until(self._deadline):.3f}"
         return f"SETTINGS {limit}, {slots.PLANNING}"
+
+    @property
+    def has_few_groups(self) -> bool:
+        """Whether no group is likely to be folded, and points tell which are the largest."""
+        return self.recipe.is_additive and all(each.name in _FEW for each in self._question.groups)
 
     @property
     def takes_others_from_all(self) -> bool:

@@ -186,6 +186,24 @@ def _asked_both_ways(store: Engine, text: str, names: str) -> Answer:
     return found
 
 
+@pytest.mark.parametrize("group", ["method", "status_class", "is_error"])
+@pytest.mark.parametrize("aggregation", ["count", "rate", "error_rate", "mean", "sum"])
+@pytest.mark.usefixtures("events")
+def test_groups_are_ranked_alike_by_their_points(
+    memory_store: Engine, group: str, aggregation: str
+) -> None:
+    """As by a statement of its own, which those with more groups need."""
+    text = f"granularity=hour group={group} aggregation={aggregation}"
+    every = ask(memory_store, f"{text} limit=20")
+    assert not every.folded
+    for limit in range(1, len(every.series) + 1):
+        some = ask(memory_store, f"{text} limit={limit}")
+        named = [key for key in some.series if key is not None]
+        assert named == [*every.series][:limit]
+        assert some.folded == len(every.series) - limit
+        assert [some.series[key] for key in named] == [every.series[key] for key in named]
+
+
 @pytest.mark.parametrize("name", sorted(_BY_HOUR))
 @pytest.mark.usefixtures("events")
 def test_what_is_kept_of_days_answers_as_the_events_do(memory_store: Engine, name: str) -> None:
