@@ -7,6 +7,7 @@ All send to one real service on the same machine, each from a process of its own
 
 import    wall time of importing the exporter, beyond the SDK, in fresh interpreters.
 cpu       CPU time of the whole process within `export()`, per span of batches of 512.
+busy      wall time of `export()`, of a batch of 512, beside a thread that computes all the time.
 path      CPU time of the thread that serves, per span from start to end, with a batch processor.
 drops     5,000 spans a second, and a service that does not answer for a while: spans that are lost.
 requests  a FastAPI program under uvicorn, asked in turns with one whose exporter is off: p50 and
@@ -121,20 +122,23 @@ class _Collecting(_Nothing):
         return SpanExportResult.SUCCESS
 
 
-def cpu_of_export(name: str, http: str, grpc: str) -> float:
-    """Return the CPU microseconds of a span, in batches as the processor hands them over."""
+def _collected(batches: int) -> list[list[ReadableSpan]]:
+    """Return spans in batches, as the processor hands them over."""
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
     collecting, provider = _Collecting(), new_provider()
     provider.add_span_processor(SimpleSpanProcessor(collecting))
     tracer = provider.get_tracer("opentelemetry.instrumentation.fastapi")
-    for number in range(_BATCH * (_BATCHES + 4)):
+    for number in range(_BATCH * batches):
         serve_one(tracer, number)
+    spans = collecting.spans
+    return [spans[start : start + _BATCH] for start in range(0, len(spans), _BATCH)]
+
+
+def cpu_of_export(name: str, http: str, grpc: str) -> float:
+    """Return the CPU microseconds of a span."""
+    batches = _collected(_BATCHES + 4)
     exporter = new_exporter(name, http, grpc)
-    batches = [
-        collecting.spans[start : start + _BATCH]
-        for start in range(0, len(collecting.spans), _BATCH)
-    ]
     # Connections and caches are as they are after a few seconds.
     for batch in batches[:4]:
         exporter.export(batch)
@@ -145,6 +149,29 @@ def cpu_of_export(name: str, http: str, grpc: str) -> float:
     if set(results) != {SpanExportResult.SUCCESS}:
         raise RuntimeError(f"{name}: not everything was exported")
     return cpu_s / (_BATCH * _BATCHES) * 1e6
+
+
+def time_beside_busy_thread(name: str, http: str, grpc: str) -> float:
+    """Return the milliseconds of a batch while another thread keeps the interpreter busy."""
+    batches = _collected(8)
+    exporter = new_exporter(name, http, grpc)
+    exporter.export(batches.pop())
+    is_over = False
+
+    def compute() -> None:
+        while not is_over:
+            sum(range(1000))
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    began_s = time.perf_counter()
+    for batch in batches:
+        exporter.export(batch)
+    took_s = time.perf_counter() - began_s
+    is_over = True
+    thread.join()
+    exporter.shutdown()
+    return took_s / len(batches) * 1e3
 
 
 # ---- the thread that serves ----
@@ -448,6 +475,10 @@ def _measure(
         for name in (OURS, OURS_GZIP, HTTP, GRPC):
             cpu_us = _median(cpu_of_export, rounds, name, *addresses)
             print(f"cpu: {name:<18} {cpu_us:>6.1f} µs a span")
+    if "busy" in parts:
+        for name in (OURS, HTTP, GRPC):
+            took_ms = _median(time_beside_busy_thread, rounds, name, *addresses)
+            print(f"busy: {name:<18} {took_ms:>6.0f} ms a batch")
     if "path" in parts:
         for name in (NOTHING, OURS, HTTP, GRPC):
             cpu_us = _median(cpu_of_serving, rounds, name, *addresses)
@@ -478,7 +509,7 @@ def _measure(
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", default="import,cpu,path,drops,requests")
+    parser.add_argument("--parts", default="import,cpu,busy,path,drops,requests")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pairs", type=int, default=2_000)
     parser.add_argument("--rate", type=float, default=150)

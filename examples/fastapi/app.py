@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, Header, HTTPException
 
-from otel_apinalytics.exporter import set_consumer
+from otel_apinalytics.exporter import ConsumerMiddleware, set_consumer
 
 
 @dataclass
@@ -36,6 +36,8 @@ def authenticate(x_api_key: Annotated[str, Header()]) -> Account:
 
 
 app = FastAPI()
+# When the server ends, it sends what was not sent yet.
+app.add_middleware(ConsumerMiddleware)
 
 
 @app.get("/orders/{order_id}")

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from inspect import isawaitable
 from typing import Any, TypeAlias
 
 from otel_apinalytics.exporter.consumers import Consumer
+from otel_apinalytics.exporter.endings import send_what_is_left
 from otel_apinalytics.exporter.identification import Identification
 from otel_apinalytics.exporter.sources import (
-    Ask,
+    Answer,
     consumer_of_user,
     consumer_said,
+    first_said,
     header_source,
+    source_contained,
 )
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -30,7 +34,7 @@ class ConsumerMiddleware:
 
     Args:
         app: The application.
-        consumer: From the scope to an id, a `Consumer`, or None.
+        consumer: From the scope to an id, a `Consumer`, or None; it may be `async`.
         header: Name of a request header that has the id. After it, the authenticated user that
             a middleware left in the scope is the consumer (`scope["user"]`).
         secret: Whether the header is a secret, to be hashed. Headers with credentials and keys,
@@ -41,7 +45,7 @@ class ConsumerMiddleware:
         self,
         app: ASGIApplication,
         *,
-        consumer: Ask[Scope] | None = None,
+        consumer: Callable[[Scope], Answer | Awaitable[Answer]] | None = None,
         header: str | None = None,
         secret: bool = False,
     ) -> None:
@@ -51,22 +55,47 @@ class ConsumerMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, _sending_at_end(send))
+            return
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        with Identification(lambda: self._find(scope)) as identification:
+        with Identification() as identification:
+            identification.request_begins(await self._find(scope))
 
             async def send_on(message: Message) -> None:
-                identification.response_begins()
+                # An authentication within the application has been done by now.
+                if identification.is_wanted():
+                    identification.response_begins(await self._find(scope))
                 await send(message)
 
             await self._app(scope, receive, send_on)
 
-    def _find(self, scope: Scope) -> Consumer | None:
-        said = consumer_said(self._ask(scope)) if self._ask else None
-        if said is None and self._header:
-            said = self._header.consumer(_header(scope, self._header.name.encode()))
-        return said or consumer_of_user(scope.get("user"))
+    async def _find(self, scope: Scope) -> Consumer | None:
+        header = self._header
+        return await self._said(scope) or first_said(
+            lambda: header.consumer(_header(scope, header.name.encode())) if header else None,
+            lambda: consumer_of_user(scope.get("user")),
+        )
+
+    async def _said(self, scope: Scope) -> Consumer | None:
+        if self._ask:
+            with source_contained:
+                answer = self._ask(scope)
+                return consumer_said(await answer if isawaitable(answer) else answer)
+        return None
+
+
+def _sending_at_end(send: Send) -> Send:
+    """Let the program's last spans be sent: servers end a process by the signal that they got."""
+
+    async def send_on(message: Message) -> None:
+        if message["type"].startswith("lifespan.shutdown."):
+            send_what_is_left()
+        await send(message)
+
+    return send_on
 
 
 def _header(scope: Scope, name: bytes) -> str | None:

@@ -17,6 +17,7 @@ from otel_apinalytics.exporter.quiet import log_once
 from otel_apinalytics.exporter.request_spans import server_spans_of
 from otel_apinalytics.normalize import rules
 from otel_apinalytics.normalize.identity import identity
+from otel_apinalytics.normalize.transforms import is_missing
 
 _logger = logging.getLogger(__name__)
 _SAID = {rule.field: rule.said for rule in rules.RULES if rule.said}
@@ -98,28 +99,14 @@ pending: ContextVar[Pending | None] = ContextVar("apinalytics_pending_consumer",
 # ---- as attributes ----
 
 
-def _put(attributes: dict[str, str], spans: Iterable[trace.Span]) -> None:
-    if not attributes[_ID]:
-        return
-    for span in spans:
-        before = span.attributes or {} if isinstance(span, Span) else {}
-        # An attribute cannot be taken away; an empty one is missing.
-        span.set_attributes({n: v for n, v in attributes.items() if v or before.get(n)})
+def is_nobody(id: object) -> bool:
+    """Return whether an id stands for "there is none"."""
+    return id is None or (isinstance(id, str) and is_missing(id))
 
 
-def _attributes(consumer: Consumer) -> dict[str, str]:
-    return {
-        _ID: _text(consumer.id),
-        _NAME: _text(consumer.name),
-        _APP: _text(consumer.app),
-        _ORGANIZATION: _text(consumer.organization),
-        _PLAN: _text(consumer.plan),
-    }
-
-
-def _text(value: object) -> str:
+def sendable(value: object) -> str:
     """Return a value as it may be sent; empty where there is none, or it must not be."""
-    if value is None:
+    if is_nobody(value):
         return ""
     if not isinstance(value, (str, int, UUID)) or isinstance(value, bool):
         kind = type(value).__name__
@@ -128,3 +115,25 @@ def _text(value: object) -> str:
     # Half a surrogate pair would make the whole batch impossible to send.
     text = str(value).encode("utf-8", "replace").decode()
     return hashed_or_none(identity.python(text)) or ""
+
+
+def _put(attributes: dict[str, str], spans: Iterable[trace.Span]) -> None:
+    for span in spans:
+        before = span.attributes or {} if isinstance(span, Span) else {}
+        # An attribute cannot be taken away; an empty one is missing.
+        span.set_attributes({n: v for n, v in attributes.items() if v or before.get(n)})
+
+
+def _attributes(consumer: Consumer) -> dict[str, str]:
+    """Return what to write of a consumer; nothing of nobody."""
+    if is_nobody(consumer.id):
+        return {}
+    attributes = {
+        _ID: sendable(consumer.id),
+        _NAME: sendable(consumer.name),
+        _APP: sendable(consumer.app),
+        _ORGANIZATION: sendable(consumer.organization),
+        _PLAN: sendable(consumer.plan),
+    }
+    # Somebody whose id cannot be sent is not the one that was named before.
+    return attributes if attributes[_ID] else dict.fromkeys(attributes, "")

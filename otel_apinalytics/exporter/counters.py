@@ -10,11 +10,11 @@ from opentelemetry.metrics import Meter
 
 
 class Fate(Enum):
-    """What became of a span that was handed to the exporter: each span has one of these."""
+    """What became of a span that was handed to the exporter: each that does not wait has one."""
 
     SENT = "sent"  # The service took the event.
     REFUSED = "refused"  # The service will never take it; the log says why.
-    FAILED = "failed"  # It could not be delivered in time.
+    FAILED = "failed"  # It could not be delivered, and does not wait any more.
     EXCLUDED = "excluded"  # Noise, by the settings.
     FILTERED = "filtered"  # No API call, or a part of another one.
 
@@ -37,9 +37,9 @@ class Counters:
         )
 
     @property
-    def spans(self) -> int:
-        """Spans that were counted."""
-        return self._spans.total()
+    def failed(self) -> int:
+        """Spans that were lost."""
+        return self._spans[Fate.FAILED.value]
 
     def add_spans(self, fate: Fate, number: int) -> None:
         """Count spans."""
@@ -51,6 +51,11 @@ class Counters:
         """Count a request by its status, or by the kind of error."""
         self._requests[answer] += 1
         self._request_metric.add(1, {"answer": answer})
+
+    def clear(self) -> None:
+        """Begin anew in a process that was forked off: what was counted is the parent's."""
+        self._spans.clear()
+        self._requests.clear()
 
     def snapshot(self) -> dict[str, dict[str, int]]:
         """Return the numbers: of `spans` by what became of them, of `requests` by their answer."""

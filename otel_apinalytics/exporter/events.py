@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from json.encoder import encode_basestring_ascii
 
 from otel_apinalytics.catalogue import FIELDS, INBOUND, MAX_INTEGER, MAX_TEXT_LENGTH, FieldType
+from otel_apinalytics.normalize import urls
 from otel_apinalytics.normalize.call import Fields, Value
 
 # Far below what the service takes in one request, 64 MiB unless it is set otherwise.
@@ -37,10 +38,10 @@ def place(service: str, span_name: str) -> str:
 
     Args:
         service: The resource's service name, before any rule.
-        span_name: The span's name.
+        span_name: The span's name; a secret in it is redacted, there as here.
     """
-    service, span_name = service[:MAX_TEXT_LENGTH], span_name[:MAX_TEXT_LENGTH]
-    return f',"span_service":{quoted(service)},"span_name":{quoted(span_name)}'
+    service, name = service[:MAX_TEXT_LENGTH], urls.redacted.python(span_name)[:MAX_TEXT_LENGTH]
+    return f',"span_service":{quoted(service)},"span_name":{quoted(name)}'
 
 
 def members(fields: Fields) -> str:

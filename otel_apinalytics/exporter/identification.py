@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from types import TracebackType
 
 from otel_apinalytics.exporter.consumers import (
@@ -23,26 +22,14 @@ _contained = Contained(_logger, "the consumer of a request could not be found: %
 
 
 class Identification:
-    """One request, for as long as the application is at it.
+    """One request, for as long as the application is at it."""
 
-    Args:
-        find: Returns who makes it, or None if that is not known yet.
-    """
-
-    def __init__(self, find: Callable[[], Consumer | None]) -> None:
-        self._find = find
+    def __init__(self) -> None:
         self._pending: Pending | None = None
         self._is_over = False
 
     def __enter__(self) -> Identification:
-        with _contained:
-            register()
-            if consumer := self._find():
-                self._is_over = True
-                # Frameworks may begin the SERVER span within the application that is wrapped.
-                if not put_on_request(consumer):
-                    self._pending = Pending(consumer)
-                    pending.set(self._pending)
+        register()
         return self
 
     def __exit__(
@@ -55,12 +42,28 @@ class Identification:
         if self._pending:
             self._pending.take()
 
-    def response_begins(self) -> None:
-        """Look again: an authentication within the application has been done by now."""
-        if self._is_over:
+    def request_begins(self, consumer: Consumer | None) -> None:
+        """Say who makes the request, as far as that is known before the application is called."""
+        if consumer is None:
             return
         self._is_over = True
         with _contained:
-            said = any(has_consumer(span) for span in recording_spans())
-            if not said and (consumer := self._find()):
+            # Frameworks may begin the SERVER span within the application that is wrapped.
+            if not put_on_request(consumer):
+                self._pending = Pending(consumer)
+                pending.set(self._pending)
+
+    def is_wanted(self) -> bool:
+        """Return whether nobody has said who makes the request; asked when the response begins."""
+        if self._is_over:
+            return False
+        self._is_over = True
+        with _contained:
+            return not any(has_consumer(span) for span in recording_spans())
+        return False
+
+    def response_begins(self, consumer: Consumer | None) -> None:
+        """Say who makes the request, as the application leaves it."""
+        with _contained:
+            if consumer:
                 put_on_request(consumer)

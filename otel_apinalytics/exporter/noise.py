@@ -9,10 +9,13 @@ from collections.abc import Sequence
 # Where programs say that they live, are ready, and what they measured; and what browsers and
 # robots ask every host for.
 EXCLUDED_PATHS = (
-    "/health", "/health/*", "/healthz", "/healthcheck", "/health-check", "/healthy", "/live",
-    "/livez", "/liveness", "/ready", "/readyz", "/readiness", "/startupz", "/ping", "/_health",
-    "/__health__", "/__heartbeat__", "/__lbheartbeat__", "/metrics", "/favicon.ico", "/robots.txt",
-    "/grpc.health.v1.Health/*",
+    "/health", "/health/live", "/health/liveness", "/health/alive", "/health/ready",
+    "/health/readiness", "/health/startup", "/health/started", "/health/ping", "/health/check",
+    "/health/status", "/health/db", "/health/database", "/health/cache", "/health/redis",
+    "/healthz", "/healthz/live", "/healthz/ready", "/healthcheck", "/health-check", "/healthy",
+    "/live", "/livez", "/liveness", "/ready", "/readyz", "/readiness", "/startupz", "/ping",
+    "/_health", "/__health__", "/__heartbeat__", "/__lbheartbeat__", "/metrics", "/favicon.ico",
+    "/robots.txt", "/grpc.health.v1.Health/*",
 )  # fmt: skip
 # Kubernetes, load balancers of the clouds, HAProxy's agents, monitors of uptime, Prometheus.
 EXCLUDED_USER_AGENTS = (

@@ -3,23 +3,21 @@
 
 The SDK shuts an exporter down only after its batch processor has waited for the export in progress,
 up to 30 seconds, and a program that ends waits for that. So whoever exports asks by itself whether
-the end has begun: whether the main thread has ended, or the processor that runs this thread is shut
-down. From then on all exports together have `GRACE_S`.
+the end has begun: whether the program's threads have ended, or the processor that runs this thread
+is shut down. From then on all exports together have `GRACE_S`.
 """
 
 from __future__ import annotations
 
-import socket
+import math
 import threading
 import time
-
-from urllib3.util import wait_for_read
 
 # With a call of the system that cannot be cut short, this is less than five seconds.
 GRACE_S = 2.5
 MAX_CALL_S = 2.0
 # How soon the end is noticed.
-_STEP_S = 0.1
+STEP_S = 0.1
 
 
 class Patience:
@@ -44,12 +42,17 @@ class Patience:
     def is_ending(self) -> bool:
         """Whether the end has begun."""
         if self._end_s is None and (_program_ends() or _processor_ends()):
-            self._end_s = time.monotonic() + GRACE_S
+            self.end()
         return self._end_s is not None or self.is_stopped
 
-    def begin(self) -> None:
-        """Begin an export."""
-        self._deadline_s = time.monotonic() + self._timeout_s
+    def begin(self, within_s: float = math.inf) -> None:
+        """Begin an export, which may have less time than usual."""
+        self._deadline_s = time.monotonic() + min(self._timeout_s, within_s)
+
+    def end(self, within_s: float = GRACE_S) -> None:
+        """Begin the end, for all exports together."""
+        end_s = time.monotonic() + min(within_s, GRACE_S)
+        self._end_s = end_s if self._end_s is None else min(self._end_s, end_s)
 
     def stop(self) -> None:
         """Cut short whatever waits, now and later."""
@@ -76,25 +79,22 @@ class Patience:
             rest_s = end_s - time.monotonic()
             if rest_s <= 0:
                 return True
-            self._stopped.wait(min(rest_s, left_s, _STEP_S))
+            self._stopped.wait(min(rest_s, left_s, STEP_S))
         return False
 
     def await_end(self, thread: threading.Thread) -> bool:
         """Wait until a thread has ended; return whether it has."""
         while (left_s := self.left_s()) > 0 and thread.is_alive():
-            thread.join(min(left_s, _STEP_S))
+            thread.join(min(left_s, STEP_S))
         return not thread.is_alive()
-
-    def await_data(self, sock: socket.socket) -> bool:
-        """Wait until something can be read from a socket; return whether there is."""
-        while (left_s := self.left_s()) > 0:
-            if wait_for_read(sock, min(left_s, _STEP_S)):
-                return True
-        return False
 
 
 def _program_ends() -> bool:
-    return not threading.main_thread().is_alive()
+    main = threading.main_thread()
+    if main.is_alive():
+        return False
+    # A server may go on in a thread, which the interpreter waits for.
+    return not any(one.is_alive() and not one.daemon for one in threading.enumerate())
 
 
 def _processor_ends() -> bool:

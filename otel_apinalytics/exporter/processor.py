@@ -23,7 +23,13 @@ from otel_apinalytics.exporter.consumers import (
 )
 from otel_apinalytics.exporter.quiet import Contained
 from otel_apinalytics.exporter.request_spans import is_server, remember, server_spans_of
-from otel_apinalytics.exporter.sources import Ask, attribute_source, consumer_said, header_source
+from otel_apinalytics.exporter.sources import (
+    Ask,
+    attribute_source,
+    consumer_said,
+    first_said,
+    header_source,
+)
 
 _logger = logging.getLogger(__name__)
 _contained = Contained(_logger, "the consumer of a request could not be found: %s")
@@ -85,11 +91,11 @@ class ConsumerSpanProcessor(SpanProcessor):
                         put_on_span(found, around)
 
     def _find(self, span: Span) -> Consumer | None:
-        attributes = span.attributes
-        return (
-            (consumer_said(self._ask(span)) if self._ask else None)
-            or (self._attribute.consumer_on(attributes) if self._attribute else None)
-            or (self._header.consumer_on(attributes) if self._header else None)
+        ask, attribute, header = self._ask, self._attribute, self._header
+        return first_said(
+            lambda: consumer_said(ask(span)) if ask else None,
+            lambda: attribute.consumer_on(span.attributes) if attribute else None,
+            lambda: header.consumer_on(span.attributes) if header else None,
         )
 
 

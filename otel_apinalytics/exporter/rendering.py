@@ -18,12 +18,12 @@ from opentelemetry.trace import SpanContext, SpanKind
 from otel_apinalytics.exporter.counters import Fate
 from otel_apinalytics.exporter.events import head, members, place, without_defaults
 from otel_apinalytics.exporter.noise import Noise
+from otel_apinalytics.exporter.relatives import Relatives, is_inner, key_of
 from otel_apinalytics.exporter.spans import Views, plain
-from otel_apinalytics.normalize import outcomes, rules
-from otel_apinalytics.normalize.batch_rules import Child, Key
+from otel_apinalytics.normalize import outcomes, rules, urls
+from otel_apinalytics.normalize.batch_rules import Child
 from otel_apinalytics.normalize.call import Call, Fields, latest_us, response_us
-from otel_apinalytics.normalize.identity import KEY_PREFIX
-from otel_apinalytics.normalize.python import children_in, nested_in
+from otel_apinalytics.normalize.python import nested_in, said_in
 from otel_apinalytics.normalize.reading import (
     OWN_PARTS,
     Attributes,
@@ -76,20 +76,35 @@ class Rendering:
         self._noise = noise
         self._kinds = (SpanKind.SERVER, SpanKind.CLIENT)[: 1 + client_spans]
         self._views = Views()
+        self._relatives = Relatives()
         self._moulds: dict[tuple[Any, ...], _Mould] = {}
         # What was made of a part of a call, by the mould and the part's attributes.
         self._pieces: dict[Part, dict[tuple[Any, ...], str | None]] = {p: {} for p in OWN_PARTS}
 
-    def events(self, spans: Sequence[ReadableSpan], received_ns: int) -> Iterator[Rendered]:
+    @property
+    def waiting(self) -> int:
+        """How many spans wait for those of a later batch."""
+        return self._relatives.waiting
+
+    def forget(self) -> None:
+        """Forget the batches that were."""
+        self._relatives = Relatives()
+
+    def events(
+        self, spans: Sequence[ReadableSpan], received_ns: int, *, is_last: bool = False
+    ) -> Iterator[Rendered]:
         """Give what becomes of each span of a batch; first of those that are no calls.
+
+        What becomes of a SERVER span within one that has not come yet is given with a later batch.
 
         Args:
             spans: The spans.
             received_ns: The time, Unix nanoseconds.
+            is_last: Whether there may be no further batch.
         """
         calls: list[tuple[ReadableSpan, SpanContext]] = []
         inner: list[SpanView] = []
-        for span in spans:
+        for span in self._relatives.joined(spans, received_ns, is_last=is_last):
             context = span.get_span_context()
             if context is not None and span.kind in self._kinds:
                 calls.append((span, context))
@@ -98,16 +113,17 @@ class Rendering:
                 inner.append(self._views.of(span, context))
             yield Fate.FILTERED
         nested: set[int] = set()
-        if any(_is_inner(span) for span, _ in calls):
+        if any(is_inner(span) for span, _ in calls):
             views = [self._views.of(span, context) for span, context in calls]
             nested = nested_in(views, self._reader)
             inner += views
-        children = children_in(inner, self._reader) if inner else {}
+        said = said_in(inner, self._reader) if inner else []
+        children = self._relatives.said_of((context for _, context in calls), said)
         for number, (span, context) in enumerate(calls):
             if number in nested:
                 yield Fate.FILTERED
                 continue
-            child = children.get(_key(context)) if children else None
+            child = children.get(key_of(context)) if children else None
             rendered = None if child else self._typical(span, context, received_ns)
             yield rendered or self._event(self._views.of(span, context), received_ns, child)
 
@@ -144,7 +160,7 @@ class Rendering:
         timestamp_us = (start_ns or end_ns or received_ns) // 1000
         parts = self._reader.parted(plain(span.attributes))
         mould = self._mould(span, context, parts[Part.COMMON])
-        if not mould.is_typical or timestamp_us > latest_us(received_ns):
+        if mould is None or not mould.is_typical or timestamp_us > latest_us(received_ns):
             return None
         text = mould.text
         for part in OWN_PARTS:
@@ -162,9 +178,10 @@ class Rendering:
         key = (mould, *given)
         if key in pieces:
             return pieces[key]
-        piece = self._new_piece(mould, part, dict(zip(given[::2], given[1::2], strict=True)))
+        attributes = dict(zip(given[::2], given[1::2], strict=True))
+        piece = self._new_piece(mould, part, attributes)
         # A secret is not kept, not even here.
-        if piece is None or KEY_PREFIX not in piece:
+        if not self._reader.have_secret(attributes):
             if len(pieces) >= _MAX_PIECES:
                 pieces.clear()
             pieces[key] = piece
@@ -183,7 +200,8 @@ class Rendering:
             return self._noise.has_path(fields["url"])
         return part is Part.AGENT and self._noise.has_user_agent(fields["user_agent"])
 
-    def _mould(self, span: ReadableSpan, context: SpanContext, common: list[str]) -> _Mould:
+    def _mould(self, span: ReadableSpan, context: SpanContext, common: list[str]) -> _Mould | None:
+        """Return the mould for a span; None if a secret would be kept with it."""
         resource, scope = self._views.resource(span.resource), span.instrumentation_scope
         key = (
             id(resource),
@@ -197,6 +215,8 @@ class Rendering:
         mould = self._moulds.get(key)
         # An id may be another one's later.
         if mould is None or mould.resource is not resource:
+            if any(urls.redacted.python(text) != text for text in (span.name, *common)):
+                return None
             if len(self._moulds) >= _MAX_MOULDS:
                 self._moulds.clear()
             mould = self._moulds[key] = self._new_mould(self._views.of(span, context), common)
@@ -213,12 +233,3 @@ class Rendering:
 
 def _place(span: SpanView) -> str:
     return place(text_of(span.resource.get("service.name", "")), span.name)
-
-
-def _is_inner(span: ReadableSpan) -> bool:
-    """Return whether a span serves within its process."""
-    return span.kind is SpanKind.SERVER and span.parent is not None and not span.parent.is_remote
-
-
-def _key(context: SpanContext) -> Key:
-    return context.trace_id.to_bytes(16, "big"), context.span_id.to_bytes(8, "big")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from otel_apinalytics.errors import ConfigError
 from otel_apinalytics.exporter.hashing import parse_hash_key
@@ -31,6 +31,12 @@ _ADD = "+"
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _AUTHORIZATION = ("x-auth-key", "authorization")
+# What only one of the two may have.
+_HEADER_OF = {"write_key": "x-auth-key", "application_id": "x-auth-user"}
+_HOST = re.compile(r"[0-9A-Za-z._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[0-9A-Za-z._-]+)?")
+_PATH = re.compile(r"[!-~]*")
+# What stands before or after these may be a password or a key.
+_SECRET_PARTS = re.compile("[@?#]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,13 @@ def read_settings(arguments: Mapping[str, Any], environment: Mapping[str, str]) 
     values["timeout_s"] = values.pop("timeout")
     settings = ExporterSettings(**values)
     if not settings.write_key and not any(name in settings.headers for name in _AUTHORIZATION):
-        raise ConfigError(f"no write key: set {PREFIX}WRITE_KEY")
+        raise ConfigError(f"no write key: set {PREFIX}WRITE_KEY, or the argument write_key")
+    for name, header in _HEADER_OF.items():
+        if values[name] and header in settings.headers:
+            raise ConfigError(
+                f"{PREFIX}{name.upper()} and the header {header} of {PREFIX}HEADERS are the same: "
+                "set one of them"
+            )
     if settings.client_key and not settings.client_certificate:
         raise ConfigError(f"a client key without certificate: set {PREFIX}CLIENT_CERTIFICATE")
     return settings
@@ -146,7 +158,10 @@ def _value(setting: Setting, argument: Any, environment: Mapping[str, str]) -> A
 
 
 def _complaint(setting: Setting, name: str, given: Any, problem: str) -> str:
-    return f"{name}: {problem}" if setting.is_secret else f"{name} is {given!r}: {problem}"
+    is_secret = setting.is_secret or (
+        setting.parse is _endpoint and _SECRET_PARTS.search(str(given))
+    )
+    return f"{name}: {problem}" if is_secret else f"{name} is {given!r}: {problem}"
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -155,6 +170,9 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _text(given: Any) -> str:
+    # A file of YAML has a number where a name is one.
+    if not isinstance(given, (str, int)) or isinstance(given, bool):
+        raise ConfigError(f"it must be text, not {type(given).__name__}")
     text = str(given).strip()
     if not _HEADER_VALUE.fullmatch(text):
         raise ConfigError("it must be one line of Latin letters")
@@ -162,18 +180,37 @@ def _text(given: Any) -> str:
 
 
 def _endpoint(given: Any) -> str:
-    parts = urlsplit(str(given).strip())
-    is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    if not is_address or parts.query or parts.fragment or parts.username is not None:
-        raise ConfigError("it must be like http://localhost:4318 or https://host/path")
+    try:
+        parts = urlsplit(str(given).strip())
+        is_address = _is_address(parts)
+    except ValueError:
+        # A port that is none, brackets around no address, a label of no length.
+        is_address = False
+    if not is_address:
+        raise ConfigError(
+            "it must be like http://localhost:4318 or https://host/path, with a port of 1 to 65535 "
+            "if any, and without user, password and query"
+        )
     return parts.geturl().rstrip("/")
+
+
+def _is_address(parts: SplitResult) -> bool:
+    host = (parts.hostname or "").encode("idna").decode("ascii")
+    return (
+        parts.scheme in ("http", "https")
+        and _HOST.fullmatch(host) is not None
+        and parts.port != 0
+        and _PATH.fullmatch(parts.path) is not None
+        and not (parts.query or parts.fragment)
+        and parts.username is None
+    )
 
 
 def _headers(given: Any) -> dict[str, str]:
     if isinstance(given, Mapping):
-        pairs = [(str(name), str(value)) for name, value in given.items()]
+        pairs = [(_text(name), _text(value)) for name, value in given.items()]
     else:
-        pairs = [_header(pair) for pair in str(given).split(",") if pair.strip()]
+        pairs = [_header(pair) for pair in _text(given).split(",") if pair.strip()]
     headers = {name.strip().lower(): value.strip() for name, value in pairs}
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
@@ -190,8 +227,8 @@ def _header(pair: str) -> tuple[str, str]:
 
 def _seconds(given: Any) -> float:
     try:
-        seconds = float(given)
-    except ValueError:
+        seconds = math.nan if isinstance(given, bool) else float(given)
+    except (ValueError, TypeError):
         seconds = math.nan
     if not 0 < seconds <= _MAX_TIMEOUT_S:
         raise ConfigError(f"it must be seconds, more than 0 and at most {_MAX_TIMEOUT_S}")
@@ -229,15 +266,28 @@ def _flag(given: Any) -> bool:
     return word == "true"
 
 
+def _words(given: Any) -> list[str]:
+    words = given.split(",") if isinstance(given, str) else given
+    if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
+        raise ConfigError("it must be text, or a list of texts")
+    return [text for word in words if (text := word.strip())]
+
+
 def _list(default: tuple[str, ...]) -> Callable[[Any], tuple[str, ...]]:
     def parse(given: Any) -> tuple[str, ...]:
-        texts = given.split(",") if isinstance(given, str) else [str(one) for one in given]
-        words = tuple(filter(None, (text.strip() for text in texts)))
+        words = tuple(_words(given))
         if [word.lower() for word in words] == [NONE]:
             return ()
         return (*default, *words[1:]) if words and words[0] == _ADD else words
 
     return parse
+
+
+def _paths(given: Any) -> tuple[str, ...]:
+    paths = _list(EXCLUDED_PATHS)(given)
+    if not all(path.startswith(("/", "*")) for path in paths):
+        raise ConfigError("each path must begin with / or *")
+    return paths
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -257,11 +307,11 @@ SETTINGS: tuple[Setting, ...] = (
             "none"),
     Setting("client_key", _file, "File with the key of that certificate.",
             "in the certificate's file"),
-    Setting("hash_key", _hash_key, "The application's hash key, as `apinalytics apps` shows it; "
-            "without it, no hashed id is sent.", "none", is_secret=True),
+    Setting("hash_key", _hash_key, "The application's hash key, as `apinalytics apps hash-key` "
+            "shows it; without it, no hashed id is sent.", "none", is_secret=True),
     Setting("client_spans", _flag, "`true` sends the calls that the program makes, too.", "false",
             False),
-    Setting("excluded_paths", _list(EXCLUDED_PATHS), "Paths of requests that are not sent; a `*` "
+    Setting("excluded_paths", _paths, "Paths of requests that are not sent; a `*` "
             "stands for anything.", "see below", EXCLUDED_PATHS),
     Setting("excluded_user_agents", _list(EXCLUDED_USER_AGENTS), "How the user agents of requests "
             "begin that are not sent.", "see below", EXCLUDED_USER_AGENTS),

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
-from otel_apinalytics.exporter.consumers import Consumer
+from otel_apinalytics.exporter.consumers import Consumer, is_nobody, sendable
 from otel_apinalytics.exporter.hashing import hashed_or_none
+from otel_apinalytics.exporter.quiet import Contained
 from otel_apinalytics.normalize import rules
 from otel_apinalytics.normalize.mapping import HASH, PLAIN, MappingEntry
 from otel_apinalytics.normalize.reading import text_of
@@ -20,16 +22,28 @@ Request = TypeVar("Request")
 Answer: TypeAlias = "Consumer | str | int | UUID | None"
 Ask: TypeAlias = Callable[[Request], Answer]
 
+source_contained = Contained(
+    logging.getLogger(__name__), "the consumer of a request could not be found: %s"
+)
 _CONSUMER = "consumer_id"
 _READABLE = (str, bool, int, float, tuple, list)
 # Of a user of Starlette, of Django, and of others.
 _IDS_OF_USERS = ("identity", "pk", "id", "username", "display_name")
 
 
+def first_said(*sources: Callable[[], Consumer | None]) -> Consumer | None:
+    """Return the first consumer that a source gives; one that fails hides none of the others."""
+    for source in sources:
+        with source_contained:
+            if consumer := source():
+                return consumer
+    return None
+
+
 def consumer_said(answer: Answer) -> Consumer | None:
-    """Return what a function of the application answered as a consumer."""
+    """Return what a function of the application answered as a consumer, if that can be sent."""
     consumer = answer if isinstance(answer, Consumer) else Consumer(answer)
-    return None if consumer.id in (None, "") else consumer
+    return consumer if sendable(consumer.id) else None
 
 
 def consumer_of_user(user: object) -> Consumer | None:
@@ -39,8 +53,8 @@ def consumer_of_user(user: object) -> Consumer | None:
     for name in _IDS_OF_USERS:
         # Starlette's users need not have an identity, and say so by raising.
         with suppress(AttributeError, NotImplementedError):
-            if (value := getattr(user, name)) not in (None, ""):
-                return Consumer(value)
+            if not is_nobody(value := getattr(user, name)):
+                return consumer_said(value)
     return None
 
 

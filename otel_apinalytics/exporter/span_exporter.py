@@ -6,30 +6,27 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import (
-    _SUPPRESS_HTTP_INSTRUMENTATION_KEY,
-    _SUPPRESS_INSTRUMENTATION_KEY,
-    attach,
-    detach,
-    get_current,
-    set_value,
-)
+from opentelemetry import context
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otel_apinalytics.errors import ConfigError
+from otel_apinalytics.exporter.endings import send_at_end_of_child
 
 if TYPE_CHECKING:
     from otel_apinalytics.exporter.sender import Sender
 
 _logger = logging.getLogger("otel_apinalytics.exporter")
-# Instrumentations ask for the first two, older ones for the name.
+# Instrumentations ask for the first two, older ones for the name. The first two are private: one
+# day they may be gone.
 _SUPPRESSIONS = (
-    _SUPPRESS_INSTRUMENTATION_KEY, _SUPPRESS_HTTP_INSTRUMENTATION_KEY, "suppress_instrumentation",
-)  # fmt: skip
+    *(getattr(context, f"_SUPPRESS_{what}INSTRUMENTATION_KEY", "") for what in ("", "HTTP_")),
+    "suppress_instrumentation",
+)
 
 
 class ApinalyticsSpanExporter(SpanExporter):
@@ -94,34 +91,54 @@ class ApinalyticsSpanExporter(SpanExporter):
     @property
     def counters(self) -> dict[str, dict[str, int]]:
         """What became of the spans, and how requests were answered; empty if it is off."""
-        return self._sender.counters.snapshot() if self._sender else {}
+        return self._sender.counts() if self._sender else {}
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send a batch; return once that succeeded or there is no use in trying on."""
+        """Send a batch; return once that succeeded or there is no use in trying on.
+
+        What the service could not take for now waits, and is sent before the next batch.
+        """
         if self._sender is None:
             return SpanExportResult.FAILURE
-        context = get_current()
-        for key in _SUPPRESSIONS:
-            context = set_value(key, True, context)
-        token = attach(context)
-        try:
+        with _untraced():
             is_taken = self._sender.send(spans)
-        finally:
-            detach(token)
         return SpanExportResult.SUCCESS if is_taken else SpanExportResult.FAILURE
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Return at once: whatever was exported has been sent, nothing is held back."""
-        return True
-
-    def shutdown(self, timeout_millis: float = 30000) -> None:
-        """End what is in progress; what is exported from then on is dropped. May be called again.
+        """Try to send what waits; return whether nothing does any more.
 
         Args:
-            timeout_millis: How long to wait for what is in progress.
+            timeout_millis: How long that may take.
+        """
+        if self._sender is None:
+            return True
+        with _untraced():
+            return self._sender.flush(timeout_millis / 1000)
+
+    def shutdown(self, timeout_millis: float = 30000) -> None:
+        """Send what waits, in a moment; what is exported from then on is dropped.
+
+        May be called again.
+
+        Args:
+            timeout_millis: How long to wait at the most.
         """
         if self._sender is not None:
-            self._sender.shutdown(timeout_millis / 1000)
+            with _untraced():
+                self._sender.shutdown(timeout_millis / 1000)
+
+
+@contextmanager
+def _untraced() -> Iterator[None]:
+    """Let nobody trace the exporter's own requests."""
+    current = context.get_current()
+    for key in _SUPPRESSIONS:
+        current = context.set_value(key, True, current)
+    token = context.attach(current)
+    try:
+        yield
+    finally:
+        context.detach(token)
 
 
 def _sender_or_none(arguments: Mapping[str, Any]) -> Sender | None:
@@ -143,12 +160,15 @@ def _sender(arguments: Mapping[str, Any]) -> Sender:
     from otel_apinalytics.exporter.sender import Sender
     from otel_apinalytics.exporter.settings import read_settings, unknown_variables
 
-    for problem in unknown_variables(os.environ):
+    # Where there is a file of declarative configuration, nothing but that is to be read.
+    environment = {} if os.environ.get("OTEL_CONFIG_FILE") else os.environ
+    for problem in unknown_variables(environment):
         _logger.warning("%s", problem)
-    return Sender(read_settings(arguments, os.environ))
+    return Sender(read_settings(arguments, environment))
 
 
 def _renew_after_fork(sender: Sender) -> None:
+    send_at_end_of_child()
     # Where there is no fork, there is nothing to register. `Sender` also looks at the process id,
     # for those who fork without telling Python.
     if not hasattr(os, "register_at_fork"):
@@ -158,5 +178,6 @@ def _renew_after_fork(sender: Sender) -> None:
     def renew() -> None:
         if (living := kept()) is not None:
             living.after_fork()
+            send_at_end_of_child()
 
     os.register_at_fork(after_in_child=renew)

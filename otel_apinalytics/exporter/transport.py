@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import itertools
 import random
 import socket
 import ssl
@@ -19,16 +18,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError
 from urllib3.response import HTTPResponse
 
 from otel_apinalytics import __version__
 from otel_apinalytics.errors import ConfigError
-from otel_apinalytics.exporter.patience import Patience
+from otel_apinalytics.exporter.patience import STEP_S, Patience
+from otel_apinalytics.exporter.reading import Reading
 from otel_apinalytics.exporter.settings import GZIP, ExporterSettings
+from otel_apinalytics.exporter.troubles import CONNECTION_ERRORS, in_words, is_lasting, kind
 
 PATH = "/1/event/?partial=true"
 RETRYABLE = (429, 502, 503, 504)
@@ -39,7 +40,7 @@ _MAX_RETRY_AFTER_S = 300.0
 _MAX_ANSWER_BYTES = 1 << 20
 # A piece of a body is sent within a call that cannot be cut short.
 _PIECE_BYTES = 1 << 16
-_CONNECTION_ERRORS = (HTTPError, http.client.HTTPException, OSError)
+_OK = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,40 +80,45 @@ class Transport:
         self._headers = _headers(settings)
         self._path = urlsplit(settings.endpoint).path + PATH
         self._connection = _connection(settings)
+        self._connection.response_class = self._response  # type: ignore[assignment]
         self._looking_up: threading.Thread | None = None
+        # Since the service last took something, over all bodies.
+        self._failures = 0
+        self._failed_s = self._back_off_s = 0.0
+        self._trouble = "no time is left"
         # Not before the service wants it, whatever is to be sent.
-        self._not_before_s = 0.0
+        self._asked_s = 0.0
 
-    def post(self, body: bytes) -> Answer:
+    def post(self, body: bytes, *, is_patient: bool) -> Answer:
         """Return the answer to a body.
+
+        Args:
+            body: The body.
+            is_patient: Whether to wait for the time of another attempt. Who is not tries once, if
+                it is time.
 
         Raises:
             UndeliveredError: There was none in time, or none that is final.
         """
-        reason = "no time is left"
-        wait_s = self._not_before_s - time.monotonic()
-        for attempt in itertools.count():
-            if not self._pause(wait_s):
-                raise UndeliveredError(reason)
+        while self._is_time(is_patient):
             is_reused = not self._connection.is_closed
             try:
-                answer, wait_s = self._try(body, attempt)
-            except ssl.SSLCertVerificationError as error:
+                answer = self._try(body)
+            except CONNECTION_ERRORS as error:
                 self._connection.close()
-                raise UndeliveredError(
-                    f"its certificate is not valid: {error.verify_message}"
-                ) from error
-            except _CONNECTION_ERRORS as error:
-                self._connection.close()
-                self._count(_kind(error))
-                reason = f"{type(error).__name__}: {error}"
+                self._trouble = in_words(error)
                 # Servers close connections that were idle, with the next request on its way.
-                wait_s = 0.0 if is_reused and attempt == 0 else _back_off_s(attempt)
-                continue
-            if answer.status not in RETRYABLE:
-                return answer
-            reason = f"it answered {answer.status}"
-        raise AssertionError  # pragma: no cover
+                self._failed(at_once=is_reused and not self._failures)
+                if is_lasting(error):
+                    break
+                self._count(kind(error))
+            else:
+                if answer.status not in RETRYABLE:
+                    self._failures = 0
+                    return answer
+                self._trouble = f"it answered {answer.status}"
+                self._failed()
+        raise UndeliveredError(self._trouble)
 
     def close(self) -> None:
         """Close the connection. The next request makes a new one."""
@@ -125,22 +131,36 @@ class Transport:
         # Only this process's end of it is closed; nothing is sent.
         self._connection.close()
 
-    def _pause(self, seconds: float) -> bool:
-        if seconds > self._patience.left_s() and self._patience.is_ending:
-            return False
-        return self._patience.pause(seconds)
+    def _is_time(self, is_patient: bool) -> bool:
+        """Return whether to try, after a wait if there is to be one."""
+        while (wait_s := self._wait_s()) > 0:
+            is_vain = self._patience.is_ending and wait_s > self._patience.left_s()
+            if is_vain or not is_patient or not self._patience.pause(min(wait_s, STEP_S)):
+                return False
+        return self._patience.left_s() > 0
 
-    def _try(self, body: bytes, attempt: int) -> tuple[Answer, float]:
-        """Return an answer, and how long to wait before the next attempt."""
+    def _wait_s(self) -> float:
+        # At the end there is no time for long pauses.
+        longest_s = _FIRST_BACK_OFF_S if self._patience.is_ending else _MAX_BACK_OFF_S
+        again_s = self._failed_s + min(self._back_off_s, longest_s)
+        return max(again_s, self._asked_s) - time.monotonic()
+
+    def _failed(self, *, at_once: bool = False) -> None:
+        self._failed_s = time.monotonic()
+        self._back_off_s = 0.0 if at_once else _back_off_s(self._failures)
+        self._failures += 1
+
+    def _try(self, body: bytes) -> Answer:
         response = self._exchange(body)
         content = self._read(response)
         self._count(str(response.status))
-        wait_s = _back_off_s(attempt)
         asked_s = _retry_after_s(response.headers.get("Retry-After"))
         if asked_s is not None and response.status in RETRYABLE:
-            wait_s = min(asked_s, _MAX_RETRY_AFTER_S)
-            self._not_before_s = time.monotonic() + wait_s
-        return Answer(response.status, content), wait_s
+            self._asked_s = time.monotonic() + min(asked_s, _MAX_RETRY_AFTER_S)
+        if response.status != _OK:
+            # It may not have read all of the request.
+            self._connection.close()
+        return Answer(response.status, content)
 
     def _exchange(self, body: bytes) -> HTTPResponse:
         connection = self._connection
@@ -149,12 +169,20 @@ class Transport:
         if connection.is_closed:
             self._look_up()
         connection.timeout = self._patience.call_s()
-        headers = {**self._headers, "Content-Length": str(len(body))}
-        connection.request("POST", self._path, self._pieces(body), headers, preload_content=False)
-        if not self._patience.await_data(connection.sock):
-            raise TimeoutError("no answer in time")
-        connection.timeout = self._patience.call_s()
+        headers = {**self._headers, "content-length": str(len(body))}
+        pieces = self._pieces(body)
+        try:
+            connection.request("POST", self._path, pieces, headers, preload_content=False)
+        except (ConnectionError, ssl.SSLEOFError):
+            # Who refuses a large body may answer, and end the connection, before it is sent.
+            with contextlib.suppress(*CONNECTION_ERRORS):
+                return connection.getresponse()
+            raise
         return connection.getresponse()
+
+    def _response(self, sock: socket.socket, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
+        source: Any = Reading(sock, self._patience)
+        return http.client.HTTPResponse(source, *args, **kwargs)
 
     def _look_up(self) -> None:
         """Look the host up, so that connecting finds it at once: that cannot be cut short."""
@@ -169,7 +197,7 @@ class Transport:
 
     def _ask_for_host(self) -> None:
         # Whether there is such a host, connecting says.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UnicodeError):
             socket.getaddrinfo(self._connection.host, self._connection.port)
 
     def _pieces(self, body: bytes) -> Iterator[bytes]:
@@ -182,8 +210,10 @@ class Transport:
         content = bytearray()
         while piece := response.read1(_PIECE_BYTES):
             content += piece
-            if len(content) > _MAX_ANSWER_BYTES or self._patience.left_s() <= 0:
-                # What follows is not of interest, or does not come.
+            if self._patience.left_s() <= 0:
+                raise TimeoutError("no whole answer in time")
+            if len(content) > _MAX_ANSWER_BYTES:
+                # What follows is not of interest.
                 self._connection.close()
                 break
         return bytes(content)
@@ -211,27 +241,23 @@ def _ssl_context(settings: ExporterSettings) -> ssl.SSLContext:
 
 
 def _headers(settings: ExporterSettings) -> dict[str, str]:
+    # In lower case, as those of the settings are: none is sent twice.
     headers = {
-        "User-Agent": f"otel-apinalytics-exporter/{__version__} python/{sys.version_info.major}."
+        "user-agent": f"otel-apinalytics-exporter/{__version__} python/{sys.version_info.major}."
         f"{sys.version_info.minor}",
         **{name: value for name, value in settings.headers.items() if name not in _OWN_HEADERS},
-        "Content-Type": "application/json",
+        "content-type": "application/json",
     }
     if settings.compression == GZIP:
-        headers["Content-Encoding"] = GZIP
+        headers["content-encoding"] = GZIP
     if settings.application_id:
-        headers["X-Auth-User"] = settings.application_id
+        headers["x-auth-user"] = settings.application_id
     if settings.write_key:
-        headers["X-Auth-Key"] = settings.write_key
+        headers["x-auth-key"] = settings.write_key
     return headers
 
 
 _OWN_HEADERS = ("content-length", "content-type", "content-encoding", "transfer-encoding")
-
-
-def _kind(error: Exception) -> str:
-    is_timeout = isinstance(error, TimeoutError) or "timed out" in str(error)
-    return "timeout" if is_timeout else "connection_error"
 
 
 def _back_off_s(attempt: int) -> float:
@@ -248,8 +274,8 @@ def _retry_after_s(text: str | None) -> float | None:
         return float(text)
     try:
         when = parsedate_to_datetime(text)
-    except ValueError:
+        if when.tzinfo is None:
+            when = when.replace(tzinfo=timezone.utc)
+        return max(0.0, (when - datetime.now(timezone.utc)).total_seconds())
+    except (ValueError, OverflowError):
         return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=timezone.utc)
-    return max(0.0, (when - datetime.now(timezone.utc)).total_seconds())

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from otel_apinalytics.exporter.consumers import Consumer
 from otel_apinalytics.exporter.identification import Identification
-from otel_apinalytics.exporter.sources import Ask, consumer_said, header_source
+from otel_apinalytics.exporter.sources import Ask, consumer_said, first_said, header_source
 
 Environ: TypeAlias = dict[str, Any]
 StartResponse: TypeAlias = Callable[..., Callable[[bytes], object]]
@@ -44,17 +44,26 @@ class WSGIConsumerMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request."""
-        with Identification(lambda: self._find(environ)) as identification:
+        with Identification() as identification:
+            identification.request_begins(self._find(environ))
 
             def start(*arguments: Any, **named: Any) -> Callable[[bytes], object]:
-                identification.response_begins()
+                # An authentication within the application has been done by now.
+                if identification.is_wanted():
+                    identification.response_begins(self._find(environ))
                 return start_response(*arguments, **named)
 
             return self._app(environ, start)
 
     def _find(self, environ: Environ) -> Consumer | None:
-        said = consumer_said(self._ask(environ)) if self._ask else None
-        if said is None and self._header:
-            name = self._header.name.upper().replace("-", "_")
-            said = self._header.consumer(environ.get(f"HTTP_{name}"))
-        return said or consumer_said(environ.get("REMOTE_USER"))
+        ask, header = self._ask, self._header
+        return first_said(
+            lambda: consumer_said(ask(environ)) if ask else None,
+            lambda: header.consumer(_header(environ, header.name)) if header else None,
+            lambda: consumer_said(environ.get("REMOTE_USER")),
+        )
+
+
+def _header(environ: Environ, name: str) -> str | None:
+    text: str | None = environ.get(f"HTTP_{name.upper().replace('-', '_')}")
+    return text

@@ -467,10 +467,8 @@ def latest_us(received_ns: int) -> int:
     return received_ns // 1000 + _DAY_US
 
 
-# Few different ones in a program.
-@lru_cache(maxsize=1024)
 def _label(text: str) -> str:
-    return t.label.python(urls.redacted.python(text))
+    return _known_label(urls.redacted.python(text))
 
 
 # The last ones that called: callers come again.
@@ -479,6 +477,8 @@ def _hashed_address(address: str, hash_key: bytes) -> str:
     return identity.hashed(address, hash_key, identity.ADDRESS_PREFIX)
 
 
+# Few different ones in a program. What was redacted is remembered, never what it was.
+_known_label = lru_cache(maxsize=1024)(t.label.python)
 _product = lru_cache(maxsize=512)(t.product.python)
 _product_version = lru_cache(maxsize=512)(t.product_version.python)
 _known_method = lru_cache(maxsize=64)(t.method.python)

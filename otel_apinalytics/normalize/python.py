@@ -21,6 +21,7 @@ __all__ = [
     "nested_in",
     "normalize",
     "normalize_spans",
+    "said_in",
 ]
 
 _NO_RESOURCE: Attributes = {}
@@ -65,19 +66,22 @@ def normalize(spans: Sequence[SpanView], received_ns: int, reader: Reader) -> It
 
 def children_in(spans: Sequence[SpanView], reader: Reader) -> dict[Key, Child]:
     """Return for each parent what its children say."""
-    return children_of(
-        [
-            # Its own attributes only: its resource is the parent's as well.
-            Call(replace(span, resource=_NO_RESOURCE), reader).as_child()
-            for span in spans
-            if span.parent_span_id
-            and (
-                _is_local_server(span)
-                or (span.kind == rules.KIND_INTERNAL and reader.tells(span.attributes))
-            )
-            and has_ids(span)
-        ]
-    )
+    return children_of(said_in(spans, reader))
+
+
+def said_in(spans: Sequence[SpanView], reader: Reader) -> list[Child]:
+    """Return what each of the spans may tell of its parent."""
+    return [
+        # Its own attributes only: its resource is the parent's as well.
+        Call(replace(span, resource=_NO_RESOURCE), reader).as_child()
+        for span in spans
+        if span.parent_span_id
+        and (
+            _is_local_server(span)
+            or (span.kind == rules.KIND_INTERNAL and reader.tells(span.attributes))
+        )
+        and has_ids(span)
+    ]
 
 
 def nested_in(spans: Sequence[SpanView], reader: Reader) -> set[int]:

@@ -70,6 +70,8 @@ _PARTS = {
 _TOLD = (
     "first_consumer", "client_id", "second_consumer", "tenant", "graphql_type", "graphql_name",
 )  # fmt: skip
+# Nothing that looks like a secret.
+_ANY_WORD = "word"
 # Places begin with 0.
 _NOWHERE = 1 << 30
 
@@ -82,6 +84,7 @@ class _Index:
         of_span: What to read from each attribute of a span.
         parts: The part that each attribute of a span belongs to.
         telling: Attributes of a span that may tell its parent something.
+        secrets: Attributes of a span that are secrets, whatever they hold.
         of_resource: From each of a resource.
         nothing: Nothing found, of any target.
     """
@@ -89,6 +92,7 @@ class _Index:
     of_span: dict[str, list[_Reading]] = field(default_factory=dict)
     parts: dict[str, int] = field(default_factory=dict)
     telling: set[str] = field(default_factory=set)
+    secrets: set[str] = field(default_factory=set)
     of_resource: dict[str, list[_Reading]] = field(default_factory=dict)
     nothing: dict[str, str] = field(default_factory=dict)
 
@@ -109,6 +113,8 @@ def _index(mapping: Mapping, application: str | None) -> _Index:
                 if is_read:
                     reading = (target.name, place, _usable(entry), target.named)
                     readings.setdefault(entry.attribute, []).append(reading)
+            if _is_secret(entry.transform.python(_ANY_WORD)):
+                index.secrets.add(entry.attribute)
     for name, of_attribute in index.of_span.items():
         parts = {_part(target) for target, _, _, _ in of_attribute}
         # What is read for several is as good as common: those of one kind have the same of it.
@@ -116,6 +122,10 @@ def _index(mapping: Mapping, application: str | None) -> _Index:
         if any(target in _TOLD for target, _, _, _ in of_attribute):
             index.telling.add(name)
     return index
+
+
+def _is_secret(made: str) -> bool:
+    return made[:1] == identity.MARK
 
 
 def _part(target: str) -> Part:
@@ -228,6 +238,13 @@ class Reader:
         """Return whether a span that is no call may tell its parent something."""
         return not self._index.telling.isdisjoint(attributes)
 
+    def have_secret(self, attributes: Values[str, str]) -> bool:
+        """Return whether one of these is a secret, or has one in it."""
+        return not self._index.secrets.isdisjoint(attributes) or any(
+            _is_secret(identity.identity.python(text)) or urls.redacted.python(text) != text
+            for text in attributes.values()
+        )
+
     def _take(
         self, found: Found, attributes: Attributes, readings: dict[str, list[_Reading]]
     ) -> None:
@@ -243,7 +260,7 @@ class Reader:
                 if place > places.get(target, _NOWHERE):
                     continue
                 made = usable(text)
-                if made[:1] == identity.MARK:
+                if _is_secret(made):
                     made = identity.without_secret(made, self.hash_key)
                 if made:
                     texts[target], places[target] = made, place

@@ -67,6 +67,11 @@ SERVERS = {
         "/orders/<int:number>",
         has_workers=True,
     ),
+    "gunicorn with uvicorn": Server(
+        (*_GUNICORN, "--worker-class", "uvicorn.workers.UvicornWorker", f"{APPS}.fastapi_app:app"),
+        "/orders/{number}",
+        has_workers=True,
+    ),
     "Flask's own": Server(
         ("flask", "--app", f"{APPS}.flask_app", "run", "--port", "PORT"),
         "/orders/<int:number>",

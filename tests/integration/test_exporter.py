@@ -163,6 +163,8 @@ CASES = {
         finish=lambda span: span.record_exception(KeyError("x")),
     ),
     "an error": Case(_FASTAPI, finish=lambda span: span.set_status(Status(StatusCode.ERROR))),
+    "a secret in the name": Case(_FASTAPI, name="GET /users/7?page=2&token=t-secret"),
+    "a long name": Case(_FASTAPI, name="GET /users/" + "x" * 2000),
     "a consumer within": Case(_FASTAPI, child={"enduser.id": "alice"}),
 }  # fmt: skip
 
@@ -270,7 +272,8 @@ def test_what_the_service_refuses_is_counted(
     assert sender is not None
     good = list(map(str, sender._rendering.events(calls(3), time.time_ns())))
     sender._patience.begin()
-    assert not sender._deliver([good[0], bad, *good[1:], bad])
+    sender._backlog.add([good[0], bad, *good[1:], bad])
+    assert not sender._deliver(is_patient=True)
     numbers = exporter.counters["spans"]
     assert (numbers["sent"], numbers["refused"], numbers["failed"]) == (3, 2, 0)
     assert "2 events refused: event 1" in caplog.text

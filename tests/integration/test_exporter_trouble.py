@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import ssl
 import threading
@@ -17,13 +16,14 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.trace import SpanKind
 
-from otel_apinalytics.exporter import ApinalyticsSpanExporter
+from otel_apinalytics.exporter import ApinalyticsSpanExporter, patience
 from tests.support.certificates import Authority
 from tests.support.sdk_spans import CALL, calls
 from tests.support.troubled_server import (
@@ -31,6 +31,7 @@ from tests.support.troubled_server import (
     TroubledServer,
     answer,
     close,
+    early_proxy,
     garbage,
     good_and_close,
     reset,
@@ -56,7 +57,12 @@ def _shut_down() -> Iterator[None]:
 
 def exporter(server: TroubledServer, **arguments: Any) -> ApinalyticsSpanExporter:
     """Return an exporter that sends to a server."""
-    _made.append(ApinalyticsSpanExporter(**{"endpoint": server.url, "write_key": "k", **arguments}))
+    return exporter_to(**{"endpoint": server.url, **arguments})
+
+
+def exporter_to(endpoint: str, **arguments: Any) -> ApinalyticsSpanExporter:
+    """Return an exporter that sends to an address."""
+    _made.append(ApinalyticsSpanExporter(endpoint, **{"write_key": "k", **arguments}))
     return _made[-1]
 
 
@@ -68,7 +74,8 @@ def spans_of(tested: ApinalyticsSpanExporter) -> dict[str, int]:
 def test_a_batch_is_a_request() -> None:
     """With keys, type and path as the service wants them, on a connection that is kept."""
     with troubled_server() as server:
-        tested = exporter(server, application_id="shop", headers={"X-Route": "a"})
+        more = {"X-Route": "a", "User-Agent": "mine"}
+        tested = exporter(server, application_id="shop", headers=more)
         assert [tested.export(calls(3)), tested.export(calls(2))] == [SUCCESS, SUCCESS]
         first, second = server.requests
         assert first.headers["request"] == "POST /1/event/?partial=true HTTP/1.1"
@@ -76,7 +83,8 @@ def test_a_batch_is_a_request() -> None:
         assert first.headers["x-auth-key"] == "k"
         assert first.headers["x-route"] == "a"
         assert first.headers["content-type"] == "application/json"
-        assert first.headers["user-agent"].startswith("otel-apinalytics-exporter/")
+        assert first.headers["user-agent"] == "mine"
+        assert len(first.names) == len(set(first.names))
         assert [len(first.events), len(second.events)] == [3, 2]
         assert first.connection == second.connection
         assert spans_of(tested) == {"sent": 5}
@@ -88,6 +96,13 @@ def test_an_endpoint_with_a_path() -> None:
     with troubled_server() as server:
         assert exporter(server, endpoint=server.url + "/behind/").export(calls(1)) is SUCCESS
         assert server.requests[0].headers["request"].startswith("POST /behind/1/event/?")
+
+
+def test_it_says_what_it_is() -> None:
+    """To whoever reads the service's log."""
+    with troubled_server() as server:
+        assert exporter(server).export(calls(1)) is SUCCESS
+        assert server.requests[0].headers["user-agent"].startswith("otel-apinalytics-exporter/")
 
 
 def test_compression() -> None:
@@ -145,20 +160,6 @@ def test_a_connection_that_was_ended_while_idle() -> None:
         assert len(server.events()) == 5
 
 
-def test_a_service_that_is_down_and_comes_back() -> None:
-    """What was exported in the meantime arrives."""
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
-    tested = ApinalyticsSpanExporter(f"http://localhost:{port}", write_key="k", timeout=FAR_S)
-    with ThreadPoolExecutor(1) as pool:
-        exported = pool.submit(tested.export, calls(3))
-        wait_for(lambda: tested.counters["requests"].get("connection_error", 0) > 1)
-        with troubled_server(port) as server:
-            assert exported.result(FAR_S) is SUCCESS
-            assert len(server.events()) == 3
-            tested.shutdown()
-
-
 @pytest.mark.parametrize(
     "asked",
     [
@@ -177,19 +178,10 @@ def test_a_delay_that_is_asked_for_is_kept(asked: Callable[[], str]) -> None:
         assert second.at_s - first.at_s > 0.9
 
 
-def test_a_delay_holds_for_the_next_batch() -> None:
-    """A batch whose time is up before it is not sent, and the next one waits."""
-    with troubled_server() as server:
-        server.script.append(answer(503, Retry_After="1"))
-        tested = exporter(server, timeout=0.6)
-        assert tested.export(calls(1)) is FAILURE
-        assert tested.export(calls(1)) is SUCCESS
-        first, second = server.requests
-        assert second.at_s - first.at_s > 0.9
-        assert spans_of(tested) == {"sent": 1, "failed": 1}
-
-
-@pytest.mark.parametrize("asked", ["soon", "-1", "", "Wed, 99 Xxx"])
+@pytest.mark.parametrize(
+    "asked",
+    ["soon", "-1", "", "Wed, 99 Xxx", "Wed, 21 Oct 2099 07:28:00 +99999999999999"],
+)
 def test_a_delay_that_makes_no_sense_is_none(asked: str) -> None:
     """The usual one holds."""
     with troubled_server() as server:
@@ -205,8 +197,8 @@ def test_an_export_has_a_deadline(trouble: str, caplog: pytest.LogCaptureFixture
         tested = exporter(server, timeout=0.5)
         assert tested.export(calls(2)) is FAILURE
         assert not server.closed.is_set()
-        assert spans_of(tested) == {"failed": 2}
-        assert "2 events lost" in caplog.text
+        assert spans_of(tested) == {"waiting": 2}
+        assert "2 events wait for the service: TimeoutError" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -259,6 +251,40 @@ def test_a_body_that_is_too_large_is_split() -> None:
         assert tested.export(calls(10)) is SUCCESS
         assert spans_of(tested) == {"sent": 10}
         assert tested.counters["requests"] == {"413": 3, "200": 4}
+
+
+def test_a_body_that_is_refused_before_it_is_read() -> None:
+    """As proxies do, which answer by the length and end the connection: it is split."""
+    with early_proxy(1 << 20) as (url, answered):
+        tested = exporter_to(url)
+        tested.export(calls(5000))
+        requests = tested.counters["requests"]
+        assert requests == {"413": answered.count(413), "200": answered.count(200)}
+        assert requests["413"] >= 1
+
+
+def test_a_port_of_grpc(caplog: pytest.LogCaptureFixture) -> None:
+    """It speaks HTTP/2, and the log says which port is wanted."""
+    with ThreadPoolExecutor(1) as pool:
+        grpc_server = grpc.server(pool)
+        port = grpc_server.add_insecure_port("127.0.0.1:0")
+        grpc_server.start()
+        try:
+            assert exporter_to(f"http://127.0.0.1:{port}").export(calls(1)) is FAILURE
+        finally:
+            grpc_server.stop(0).wait()
+    (record,) = caplog.records
+    assert "ENDPOINT is a gRPC port" in record.getMessage()
+    assert record.getMessage().isprintable()
+
+
+def test_what_is_not_http_is_shown_as_text(caplog: pytest.LogCaptureFixture) -> None:
+    """A terminal must not do what somebody else's bytes say."""
+    with troubled_server() as server:
+        server.otherwise = garbage
+        assert exporter(server, timeout=0.3).export(calls(1)) is FAILURE
+    assert "BadStatusLine" in caplog.text
+    assert caplog.records[0].getMessage().isprintable()
 
 
 def test_a_failing_service_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -337,8 +363,7 @@ def test_a_provider_is_shut_down_in_time_while_the_service_hangs() -> None:
         wait_for(lambda: server.requests)
         started_s = time.monotonic()
         provider.shutdown()
-        # Two and a half seconds of grace, and however slow this machine is.
-        assert time.monotonic() - started_s < 15
+        assert time.monotonic() - started_s < 5
         assert wait_for(lambda: spans_of(tested).get("failed")) == 60
 
 
@@ -360,54 +385,6 @@ def test_a_host_that_is_looked_up_for_ever(monkeypatch: pytest.MonkeyPatch) -> N
     finally:
         answered.set()
     tested.shutdown()
-
-
-# ---- the program around it ----
-
-
-def test_a_fork_leaves_the_parent_its_connection() -> None:
-    """Both send on, each on a connection of its own, and nothing is mixed up."""
-    with troubled_server() as server:
-        tested = exporter(server)
-        assert tested.export(calls(1)) is SUCCESS
-        child = os.fork()
-        if child == 0:
-            # Nothing of the test's process may run in here.
-            os._exit(0 if tested.export(calls(20)) is SUCCESS else 1)
-        results = [tested.export(calls(30)) for _ in range(3)]
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert results == [SUCCESS] * 3
-        assert sorted(len(request.events) for request in server.requests) == [1, 20, 30, 30, 30]
-        of_child = [r.connection for r in server.requests if len(r.events) == 20]
-        of_parent = {r.connection for r in server.requests if len(r.events) != 20}
-        assert of_parent.isdisjoint(of_child)
-        assert len(of_parent) == 1
-
-
-def test_a_fork_of_which_python_is_not_told() -> None:
-    """As a server in C does it: the process id tells."""
-    with troubled_server() as server:
-        tested = exporter(server)
-        assert tested.export(calls(1)) is SUCCESS
-        assert tested._sender is not None
-        tested._sender._pid -= 1
-        assert tested.export(calls(1)) is SUCCESS
-        assert [request.connection for request in server.requests] == [1, 2]
-
-
-def test_a_fork_during_an_export_leaves_the_child_its_locks() -> None:
-    """As when a server forks its workers while it exports."""
-    with troubled_server() as server:
-        server.script.append(server.hang)
-        tested = exporter(server, timeout=FAR_S)
-        exporting = in_background(tested)
-        wait_for(lambda: server.requests)
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if tested.export(calls(1)) is SUCCESS else 1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        tested.shutdown()
-        exporting.join(FAR_S)
 
 
 def test_its_own_requests_are_not_traced(caplog: pytest.LogCaptureFixture) -> None:
@@ -448,6 +425,25 @@ def server_context(authority: Authority, directory: Path) -> ssl.SSLContext:
     return context
 
 
+def test_a_slow_service_over_tls(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first bytes are no answer; there is time until the deadline, not for a call only."""
+    monkeypatch.setattr(patience, "MAX_CALL_S", 0.5)
+    with troubled_server(tls=server_context(authority, tmp_path)) as server:
+        good = server.otherwise
+
+        def slow(connection: socket.socket, request: Any) -> bool:
+            server.closed.wait(1.5)
+            return good(connection, request)
+
+        server.otherwise = slow
+        (tmp_path / "ca.pem").write_bytes(authority.pem)
+        tested = exporter(server, certificate=tmp_path / "ca.pem")
+        assert tested.export(calls(1)) is SUCCESS
+        assert tested.counters["requests"] == {"200": 1}
+
+
 def test_tls(authority: Authority, tmp_path: Path) -> None:
     """With the authority given, and a certificate shown where one is asked for."""
     context = server_context(authority, tmp_path)
@@ -478,4 +474,4 @@ def test_an_unknown_authority_is_not_trusted(
         assert tested.export(calls(1)) is FAILURE
         assert server.requests == []
         assert tested.counters["requests"] == {}
-        assert "certificate" in caplog.text
+        assert "its certificate is not valid" in caplog.text

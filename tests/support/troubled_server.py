@@ -26,12 +26,14 @@ class Received:
 
     Args:
         headers: By name in lower case.
+        names: Their names, each as often as it came.
         body: Decompressed.
         at_s: When, by the monotonic clock.
         connection: Number of its connection.
     """
 
     headers: Mapping[str, str]
+    names: tuple[str, ...]
     body: bytes
     at_s: float
     connection: int
@@ -165,7 +167,7 @@ class TroubledServer:
                     return
 
     def _read(self, connection: socket.socket, number: int) -> Received | None:
-        data = b""
+        data = head = b""
         length: int | None = None
         while length is None or len(data) < length:
             try:
@@ -182,13 +184,18 @@ class TroubledServer:
                 headers = _headers(head)
                 length = int(headers["content-length"])
         body = gzip.decompress(data) if headers.get("content-encoding") == "gzip" else data
-        return Received(headers, body, time.monotonic(), number)
+        return Received(headers, _names(head), body, time.monotonic(), number)
 
 
 def _headers(head: bytes) -> dict[str, str]:
     first, *lines = head.decode("latin-1").split("\r\n")
     pairs = (line.partition(": ") for line in lines)
     return {"request": first, **{name.lower(): value for name, _, value in pairs}}
+
+
+def _names(head: bytes) -> tuple[str, ...]:
+    _, *lines = head.decode("latin-1").lower().split("\r\n")
+    return tuple(line.partition(": ")[0] for line in lines)
 
 
 @contextmanager
@@ -199,3 +206,48 @@ def troubled_server(port: int = 0, tls: ssl.SSLContext | None = None) -> Iterato
         yield server
     finally:
         server.close()
+
+
+@contextmanager
+def early_proxy(max_body_bytes: int) -> Iterator[tuple[str, list[int]]]:
+    """Give the address of what answers by the head of a request and ends the connection.
+
+    It reads nothing of a body that is too large. And a list, with the status of each answer.
+
+    Args:
+        max_body_bytes: What is larger is refused.
+    """
+    answered: list[int] = []
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            data = b""
+            while b"\r\n\r\n" not in data and (piece := connection.recv(1024)):
+                data += piece
+            head, _, data = data.partition(b"\r\n\r\n")
+            length = int(_headers(head)["content-length"])
+            answered.append(413 if length > max_body_bytes else 200)
+            body = b""
+            if answered[-1] == 200:
+                while len(data) < length:
+                    data += connection.recv(1 << 16)
+                events = len(json.loads(data))
+                body = json.dumps({"received": events, "refused": [], "errors": []}).encode()
+            lines = [f"HTTP/1.1 {answered[-1]} Whatever", f"Content-Length: {len(body)}"]
+            head = "\r\n".join([*lines, "Connection: close", "", ""]).encode()
+            connection.sendall(head + body)
+
+    def accept() -> None:
+        # Until it is shut down.
+        with contextlib.suppress(OSError):
+            while True:
+                serve(listener.accept()[0])
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", answered
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()

@@ -3,25 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
-
 from fastapi import FastAPI
-from opentelemetry import trace
 
 from otel_apinalytics.exporter import ConsumerMiddleware
 
-
-@asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Send what is left: uvicorn ends the process by the signal that it got."""
-    yield
-    provider: Any = trace.get_tracer_provider()
-    provider.shutdown()
-
-
-app = FastAPI(lifespan=lifespan)
+app = FastAPI()
 app.add_middleware(ConsumerMiddleware, header="X-Consumer")
 
 

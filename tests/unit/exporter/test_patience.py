@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import threading
@@ -32,35 +31,32 @@ def test_a_call_is_short() -> None:
     assert patience.call_s() == MAX_CALL_S
 
 
-def test_a_stop_ends_every_wait() -> None:
-    """Now and later, for a pause and for data."""
+def test_a_stop_ends_a_wait() -> None:
+    """Now and later."""
     patience = Patience(FAR_S)
     patience.begin()
     ended: list[bool] = []
-    receiving, sending = socket.socketpair()
-    with receiving, sending:
-        waits = [
-            threading.Thread(target=lambda: ended.append(patience.pause(FAR_S))),
-            threading.Thread(target=lambda: ended.append(patience.await_data(receiving))),
-        ]
-        for wait in waits:
-            wait.start()
-        patience.stop()
-        for wait in waits:
-            wait.join()
-        assert ended == [False, False]
-        assert patience.left_s() == 0
-        assert not patience.pause(0.0)
+    wait = threading.Thread(target=lambda: ended.append(patience.pause(FAR_S)))
+    wait.start()
+    patience.stop()
+    wait.join()
+    assert ended == [False]
+    assert patience.left_s() == 0
+    assert not patience.pause(0.0)
 
 
-def test_data_is_noticed() -> None:
-    """Also if it comes later."""
+def test_the_end_has_its_grace() -> None:
+    """Or less; a second one gives no more time."""
     patience = Patience(FAR_S)
+    patience.begin(2 * GRACE_S)
+    assert GRACE_S < patience.left_s() <= 2 * GRACE_S
+    patience.end()
+    assert patience.is_ending
+    assert 0 < patience.left_s() <= GRACE_S
+    patience.end(0.0)
     patience.begin()
-    receiving, sending = socket.socketpair()
-    with receiving, sending:
-        threading.Timer(0.05, sending.send, [b"x"]).start()
-        assert patience.await_data(receiving)
+    patience.end()
+    assert patience.left_s() <= 0
 
 
 class _Processor:
@@ -107,3 +103,22 @@ def test_the_end_of_the_program_is_noticed() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert ran.stdout.split() == ["True", "True"]
+
+
+def test_a_program_goes_on_in_its_threads() -> None:
+    """A server in one of them outlives the main thread; daemons do not."""
+    program = (
+        "import atexit, threading\n"
+        "from otel_apinalytics.exporter.patience import Patience\n"
+        "patience = Patience(1000)\n"
+        "def serve():\n"
+        "    threading.main_thread().join()\n"
+        "    print(patience.is_ending)\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "threading.Thread(target=serve).start()\n"
+        "atexit.register(lambda: print(patience.is_ending))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split() == ["False", "True"]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import gc
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +25,7 @@ from otel_apinalytics.exporter.events import bodies, body_of
 from otel_apinalytics.exporter.noise import EXCLUDED_PATHS, EXCLUDED_USER_AGENTS, Noise
 from otel_apinalytics.exporter.rendering import _MAX_MOULDS, Rendering
 from otel_apinalytics.exporter.spans import Views
-from otel_apinalytics.normalize import rules
+from otel_apinalytics.normalize import call, rules
 from otel_apinalytics.normalize.lookup import look_up
 from otel_apinalytics.normalize.mapping import NO_MAPPING
 from otel_apinalytics.normalize.mapping import Mapping as FieldMapping
@@ -142,7 +144,7 @@ def test_moulds_change_nothing(batch: list[ReadableSpan], mapping: FieldMapping)
     views = Views()
     seen = [views.of(span, span.context) for span in batch]
     for _ in range(2):
-        rendered = list(ours.events(batch, RECEIVED_NS))
+        rendered = list(ours.events(batch, RECEIVED_NS, is_last=True))
         assert_same(rendered, normalize(seen, RECEIVED_NS, reader))
 
 
@@ -180,7 +182,7 @@ def test_each_attribute_counts(base: Mapping[str, Any], kind: SpanKind) -> None:
         )
     ]
     seen = [views.of(span, span.context) for span in batch]
-    rendered = list(ours.events(batch, RECEIVED_NS))
+    rendered = list(ours.events(batch, RECEIVED_NS, is_last=True))
     assert_same(rendered, normalize(seen, RECEIVED_NS, reader))
 
 
@@ -188,12 +190,51 @@ def test_each_attribute_counts(base: Mapping[str, Any], kind: SpanKind) -> None:
 @given(batch=batches(), mapping=mappings)
 def test_the_door_takes_every_event(batch: list[ReadableSpan], mapping: FieldMapping) -> None:
     """Whatever spans hold."""
-    rendered = rendering(mapping).events(batch, RECEIVED_NS)
+    rendered = rendering(mapping).events(batch, RECEIVED_NS, is_last=True)
     events = [one for one in rendered if isinstance(one, str)]
     taken = encode_valid_events(body_of(events))
     assert [str(error) for error in taken.refused] == []
     assert taken.count == len(events)
     assert taken.have_ids
+
+
+_BASIC = "Basic " + base64.b64encode(b"user:s3cret").decode()
+_SECRETS: tuple[Mapping[str, Any], ...] = (
+    {"http.request.header.authorization": [_BASIC]},
+    {"http.request.header.x_api_key": ["s3cret"]},
+    {"url.query": "page=1&token=s3cret"},
+    {"url.path": "/reset/ghp_s3cret0123456789abcd"},
+    {"url.full": "https://user:s3cret@api.example.com/users/7"},
+    {"enduser.id": "eyJhbGci.s3cret.c2ln"},
+    {"apinalytics.function": "reset?token=s3cret"},
+)
+
+
+@pytest.mark.parametrize("hash_key", [HASH_KEY, None], ids=["with a hash key", "without"])
+@pytest.mark.parametrize("secret", _SECRETS, ids=lambda secret: next(iter(secret)))
+def test_a_secret_is_neither_sent_nor_kept(
+    secret: Mapping[str, Any], hash_key: bytes | None
+) -> None:
+    """Of calls that follow each other; what they were made of is not remembered."""
+    ours = Rendering(Reader(NO_MAPPING, hash_key, None), Noise((), ()), client_spans=True)
+    batch = served([secret, secret, {}, secret])
+    events = [json.loads(str(one)) for one in ours.events(batch, time.time_ns())]
+    assert len(events) == 4
+    assert "s3cret" not in repr(events)
+    kept = [ours._pieces, *((key, mould.found, mould.text) for key, mould in ours._moulds.items())]
+    assert "s3cret" not in repr(kept)
+    assert "s3cret" not in repr(gc.get_referents(call._known_label))
+
+
+def test_a_secret_in_a_name_is_neither_sent_nor_kept() -> None:
+    """Some name their spans by the whole target; other parts of the name stay."""
+    (span,) = calls(1)
+    ours = rendering()
+    for _ in range(2):
+        span._name = "GET /users/7?page=1&token=s3cret"
+        (text,) = ours.events([span], time.time_ns())
+        assert json.loads(str(text))["span_name"] == "GET /users/7?page=1&token=REDACTED"
+    assert "s3cret" not in repr((ours._pieces, list(ours._moulds)))
 
 
 def only(ours: Rendering, attributes: Mapping[str, Any], **span: Any) -> Any:

@@ -55,6 +55,9 @@ def test_an_argument_wins_over_a_variable() -> None:
         ("https://host", "https://host"),
         ("http://host:80/path/", "http://host:80/path"),
         ("http://[::1]:4318/", "http://[::1]:4318"),
+        ("http://[fe80::1%eth0]:4318", "http://[fe80::1%eth0]:4318"),
+        ("http://apinalytics_http:65535", "http://apinalytics_http:65535"),
+        ("https://m\xfcnchen.example.", "https://m\xfcnchen.example."),
     ],
 )
 def test_endpoints(given: str, endpoint: str) -> None:
@@ -97,8 +100,14 @@ def test_flags(given: Any) -> None:
         ("endpoint", "localhost:4318"),
         ("endpoint", "ftp://host"),
         ("endpoint", "http://host:port"),
-        ("endpoint", "http://host/?a=b"),
-        ("endpoint", "http://user:password@host"),
+        ("endpoint", "http://host:99999"),
+        ("endpoint", "http://host:0"),
+        ("endpoint", "http://a..b:4318"),
+        ("endpoint", "http://a b/"),
+        ("endpoint", "http://[::1"),
+        ("endpoint", "http://:4318"),
+        ("endpoint", "http://host/a b"),
+        ("endpoint", "http://host/\xe4"),
         ("timeout", "soon"),
         ("timeout", "0"),
         ("timeout", "-1"),
@@ -109,16 +118,67 @@ def test_flags(given: Any) -> None:
         ("client_certificate", "/no/such/file"),
         ("client_spans", "yes"),
         ("application_id", "two\nlines"),
+        ("excluded_paths", "internal"),
     ],
 )
 def test_a_wrong_value_is_named(name: str, given: str) -> None:
     """By its variable, with what was given and what it must be."""
-    with pytest.raises(ConfigError, match=r"must be|cannot be read|makes no sense") as caught:
+    with pytest.raises(ConfigError, match=r"must be|must begin|cannot be read") as caught:
         read(**{name: given})
     assert PREFIX + name.upper() in str(caught.value)
     assert repr(given.strip()) in str(caught.value)
     with pytest.raises(ConfigError, match=f"^{name} is "):
         read({name: given})
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("timeout", True),
+        ("timeout", [1]),
+        ("write_key", b"k"),
+        ("application_id", True),
+        ("headers", {"a": None}),
+        ("headers", ["a=b"]),
+        ("excluded_paths", 7),
+        ("excluded_paths", b"/a"),
+        ("excluded_user_agents", ["a", None]),
+        ("client_spans", 1),
+    ],
+)
+def test_a_value_of_another_type_is_wrong(name: str, given: Any) -> None:
+    """What could be made of it was hardly meant."""
+    with pytest.raises(ConfigError, match=f"^{name}( is .*)?: it must be"):
+        read({name: given})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "http://user:hunter2@host",
+        "http://user:hun?ter2@host",
+        "https://host/?key=apw_hunter2",
+        "https://host/#hunter2",
+        "user:hunter2@host",
+    ],
+)
+def test_an_endpoint_with_a_secret_is_not_shown(given: str) -> None:
+    """A password or a key has no place in it, and none in the log."""
+    with pytest.raises(ConfigError, match="without user, password and query") as caught:
+        read(endpoint=given)
+    assert "hun" not in str(caught.value)
+    assert "user:" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "header"), [("write_key", "X-Auth-Key"), ("application_id", "x-auth-user")]
+)
+def test_the_same_is_not_said_twice(name: str, header: str) -> None:
+    """The service would take one of the two, and nobody knows which."""
+    with pytest.raises(ConfigError, match=f"{name.upper()} and the header {header.lower()}"):
+        read({name: "a", "headers": {header: "b"}})
+    # A proxy's.
+    assert read(headers="authorization=Basic%20x").write_key == "k"
 
 
 @pytest.mark.parametrize(

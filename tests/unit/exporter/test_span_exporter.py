@@ -59,6 +59,19 @@ def test_a_variable_that_is_wrong(
     assert ApinalyticsSpanExporter().counters == {}
 
 
+def test_a_file_of_configuration_is_all_that_is_read(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where there is one, variables are ignored but for those that it names."""
+    monkeypatch.setenv("OTEL_CONFIG_FILE", "otel.yaml")
+    monkeypatch.setenv(PREFIX + "WRITE_KEY", "k")
+    monkeypatch.setenv(PREFIX + "TIMEOUT", "soon")
+    assert ApinalyticsSpanExporter(write_key="k").counters != {}
+    assert caplog.text == ""
+    assert ApinalyticsSpanExporter().counters == {}
+    assert "no write key" in caplog.text
+
+
 @pytest.mark.parametrize("content", [b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\nx"])
 def test_a_file_that_is_no_certificate(
     content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -103,3 +116,17 @@ def test_a_batch_without_calls_is_no_request() -> None:
     tested = ApinalyticsSpanExporter("http://localhost:1", write_key="k")
     assert tested.export([]) is SpanExportResult.SUCCESS
     assert tested.counters["requests"] == {}
+
+
+def test_the_last_line_has_the_numbers(caplog: pytest.LogCaptureFixture) -> None:
+    """Once, and as a warning only if something was lost; nothing if there was nothing."""
+    caplog.set_level("INFO")
+    ApinalyticsSpanExporter(write_key="k").shutdown()
+    assert caplog.records == []
+    tested = ApinalyticsSpanExporter(write_key="k", excluded_paths="/users/*")
+    tested.export(calls(3))
+    tested.shutdown()
+    tested.shutdown()
+    (record,) = caplog.records
+    assert record.getMessage() == "what became of all spans: 3 excluded"
+    assert record.levelname == "INFO"

@@ -162,6 +162,20 @@ def test_a_function(traced: Traced, either: Build) -> None:
     assert (first.attributes or {})["apinalytics.consumer.plan"] == "gold"
 
 
+def test_a_function_that_has_to_wait(traced: Traced, either: Build) -> None:
+    """As for a database: it may be `async`, and is asked again when the response begins."""
+    answers = iter([Consumer("acme"), None, "globex", None, None])
+
+    async def of_scope(scope: Scope) -> Any:
+        await asyncio.sleep(0)
+        return next(answers)
+
+    app = either(answer, consumer=of_scope)
+    for _ in range(3):
+        call(app)
+    assert server_consumers(traced) == ["acme", "globex", None]
+
+
 class User(BaseUser):
     """A user with an id."""
 
@@ -303,6 +317,42 @@ def test_a_function_that_fails(
     (record,) = caplog.records
     assert "ValueError" in record.getMessage()
     assert "k-secret" not in record.getMessage()
+
+
+async def _fail_later(scope: Scope) -> str:
+    raise KeyError("k-secret")
+
+
+class BrokenUser(SimpleUser):
+    """A user whose id cannot be read."""
+
+    @property
+    def identity(self) -> str:
+        """Fail."""
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "consumer",
+    [
+        lambda scope: scope["k-secret"],
+        _fail_later,
+        lambda scope: 5.5,
+        lambda scope: "unknown",
+        lambda scope: Consumer("ghp_0123456789abcdefgh"),
+    ],
+    ids=["fails", "fails later", "another type", "nobody", "a secret without a hash key"],
+)
+def test_a_source_that_gives_nothing_hides_none(
+    traced: Traced, either: Build, consumer: Callable[[Scope], Any]
+) -> None:
+    """Header and user are asked as if it were not there."""
+    app = either(answer, consumer=consumer, header="x-customer")
+    call(app, [(b"x-customer", b"h")], user=SimpleUser("u"))
+    call(app, user=SimpleUser("u"))
+    call(app, [(b"x-customer", b"h")], user=BrokenUser("u"))
+    call(app, user=BrokenUser("u"))
+    assert server_consumers(traced) == ["h", "u", "h", None]
 
 
 def test_an_error_of_the_application_is_its_own(traced: Traced, either: Build) -> None:

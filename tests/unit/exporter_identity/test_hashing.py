@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from otel_apinalytics.errors import ConfigError
+from otel_apinalytics.exporter import ApinalyticsSpanExporter
 from otel_apinalytics.exporter.hashing import (
     HASH_KEY_VARIABLE,
     consumer_of_key,
@@ -58,6 +59,13 @@ def test_a_key_that_was_given_is_used(with_hash_key: bytes) -> None:
     """An exporter that is set up in code has its key from there."""
     use_hash_key(b"k" * 32)
     assert hash_key() == b"k" * 32
+
+
+def test_the_key_of_an_exporter_in_code_is_used_everywhere() -> None:
+    """By `consumer_of_key` and by whatever says who calls: there is no variable."""
+    ApinalyticsSpanExporter(write_key="k", hash_key=hash_key_text(HASH_KEY))
+    assert hash_key() == HASH_KEY
+    assert consumer_of_key("k-secret") is not None
 
 
 def test_an_unusable_key_is_told_once_and_not_used(

@@ -169,6 +169,23 @@ def test_a_function_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     assert "k-secret" not in record.getMessage()
 
 
+@pytest.mark.parametrize("answer", [KeyError("k-secret"), 5.5, "null"], ids=repr)
+def test_a_source_that_gives_nothing_hides_none(answer: Any) -> None:
+    """Attribute and header are looked at as if it were not there."""
+
+    def ask(span: ReadableSpan) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    traced = Traced(ConsumerSpanProcessor(consumer=ask, attribute="a", header="x-customer"))
+    with traced.tracer.start_as_current_span("by attribute", kind=SERVER) as span:
+        span.set_attribute("a", "acme")
+    with traced.tracer.start_as_current_span("by header", kind=SERVER) as span:
+        span.set_attribute("http.request.header.x_customer", ["globex"])
+    assert traced.consumers() == {"by attribute": "acme", "by header": "globex"}
+
+
 def test_the_end_of_a_span_is_as_it_was_said() -> None:
     """Its time is kept, and ending twice is still a mistake that the SDK tells of."""
     processors = [ConsumerSpanProcessor(consumer=lambda span: "acme") for _ in range(2)]

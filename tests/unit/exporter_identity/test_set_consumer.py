@@ -285,7 +285,7 @@ def test_after_the_request_has_ended(traced: Traced, caplog: pytest.LogCaptureFi
     assert caplog.records == []
 
 
-@pytest.mark.parametrize("nobody", [None, "", "  ", "-", "null", "[REDACTED]"])
+@pytest.mark.parametrize("nobody", [None, "", "  ", "-", "null", "Unknown", "***"])
 def test_nobody_known_changes_nothing(traced: Traced, nobody: str | None) -> None:
     """An anonymous call leaves what was said before."""
     with traced.tracer.start_as_current_span("request", kind=SERVER):
@@ -303,6 +303,19 @@ def test_the_last_call_stays_as_a_whole(traced: Traced) -> None:
         ID: "globex",
         "apinalytics.consumer.name": "",
         "apinalytics.consumer.application": "shop",
+        "apinalytics.consumer.plan": "",
+    }
+
+
+@pytest.mark.parametrize("somebody", ["ghp_0123456789abcdefgh", 5.5])
+def test_somebody_who_cannot_be_named_is_not_the_one_before(traced: Traced, somebody: Any) -> None:
+    """Without a hash key, or of a wrong type: another's call is not billed to them."""
+    with traced.tracer.start_as_current_span("request", kind=SERVER):
+        set_consumer("acme", name="Acme", plan="gold")
+        set_consumer(somebody, plan="free", app="shop")
+    assert traced.attributes("request") == {
+        ID: "",
+        "apinalytics.consumer.name": "",
         "apinalytics.consumer.plan": "",
     }
 

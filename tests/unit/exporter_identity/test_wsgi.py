@@ -95,6 +95,21 @@ def test_a_function_a_header_and_a_user(traced: Traced, build: Build) -> None:
     assert server_consumers(traced) == ["f", "h", "u"]
 
 
+@pytest.mark.parametrize(
+    "consumer",
+    [lambda environ: environ["k-secret"], lambda environ: 5.5, lambda environ: "-"],
+    ids=["fails", "another type", "nobody"],
+)
+def test_a_source_that_gives_nothing_hides_none(
+    traced: Traced, build: Build, consumer: Callable[[Environ], Any]
+) -> None:
+    """Header and user are asked as if it were not there."""
+    app = build(answer, consumer=consumer, header="X-Customer")
+    call(app, HTTP_X_CUSTOMER="h", REMOTE_USER="u")
+    call(app, REMOTE_USER="u")
+    assert server_consumers(traced) == ["h", "u"]
+
+
 def test_what_the_application_says_stays(traced: Traced, build: Build) -> None:
     """It knows better."""
 

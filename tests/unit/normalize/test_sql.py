@@ -12,6 +12,7 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
+from otel_apinalytics.catalogue import MAX_TEXT_LENGTH
 from otel_apinalytics.normalize.batch_rules import BatchRules
 from otel_apinalytics.normalize.lookup import look_up
 from otel_apinalytics.normalize.mapping import FIELDS, NO_MAPPING, Mapping, MappingEntry
@@ -242,6 +243,21 @@ def test_locality_is_of_service_and_name(load_records: LoadRecords) -> None:
         call(resource=named, attributes={"url.path": "/x"}),
         call(resource=named, name="other"),
     ]
+    first, second, third = load_records(span_records(batch, RECEIVED_NS))
+    assert first["locality"] == second["locality"] != third["locality"]
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("GET /a?token=s3cret", "GET /a?token=REDACTED"),
+        ("GET /a?page=1", "GET /a?page=1"),
+        ("x" * 2000, "x" * MAX_TEXT_LENGTH),
+    ],
+)
+def test_locality_is_of_no_secret(load_records: LoadRecords, name: str, other: str) -> None:
+    """A program that makes the event itself sends neither a secret nor more than is allowed."""
+    batch = [call(name=name), call(name=other), call(name="GET /a?token")]
     first, second, third = load_records(span_records(batch, RECEIVED_NS))
     assert first["locality"] == second["locality"] != third["locality"]
 
