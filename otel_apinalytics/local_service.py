@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 _FILE = "service.json"
@@ -25,18 +25,20 @@ class LocalService:
 
     Args:
         url: Its HTTP listener.
+        grpc: host:port of its gRPC listener.
         number: What it chose at its start.
     """
 
     url: str
+    grpc: str
     number: str
 
 
-def local_url(http_address: str, *, has_tls: bool) -> str:
-    """Return where a command on this machine finds what listens on an address."""
-    host, _, port = http_address.rpartition(":")
+def local_host(address: str) -> str:
+    """Return host:port at which a command on this machine finds what listens on an address."""
+    host, _, port = address.rpartition(":")
     host = "localhost" if host in ("", "0.0.0.0", "[::]") else host  # noqa: S104 - not bound
-    return f"{'https' if has_tls else 'http'}://{host}:{port}"
+    return f"{host}:{port}"
 
 
 def new_number() -> str:
@@ -53,7 +55,7 @@ def announce(directory: Path, service: LocalService) -> None:
     scratch = directory / f".{_FILE}.new"
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
-        json.dump({"url": service.url, "number": service.number}, file)
+        json.dump(asdict(service), file)
     scratch.replace(directory / _FILE)
 
 
@@ -71,6 +73,6 @@ def find_service(directory: Path) -> LocalService | None:
     """
     try:
         found = json.loads((directory / _FILE).read_text("utf-8"))
-        return LocalService(str(found["url"]), str(found["number"]))
+        return LocalService(str(found["url"]), str(found["grpc"]), str(found["number"]))
     except (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError):
         return None

@@ -21,7 +21,13 @@ from otel_apinalytics.addresses import is_loopback, resolve
 from otel_apinalytics.api.app import AppParts, create_app
 from otel_apinalytics.data_directory import lock_data_directory
 from otel_apinalytics.errors import ConfigError, RetryableError
-from otel_apinalytics.local_service import LocalService, announce, local_url, new_number, withdraw
+from otel_apinalytics.local_service import (
+    LocalService,
+    announce,
+    local_host,
+    new_number,
+    withdraw,
+)
 from otel_apinalytics.normalize.hash_keys import hash_key_text
 from otel_apinalytics.query.ledger_totals import LedgerTotals
 from otel_apinalytics.receiver.admission import Admission
@@ -203,8 +209,8 @@ class Service:
         http_port = self._http_sockets[0].getsockname()[1]
         self.http_address = f"{settings.http.rpartition(':')[0]}:{http_port}"
         self._data_dir = data_dir
-        url = local_url(self.http_address, has_tls=tls is not None)
-        self._local = LocalService(url, new_number())
+        url = f"{'https' if tls else 'http'}://{local_host(self.http_address)}"
+        self._local = LocalService(url, local_host(self.grpc_address), new_number())
         keys.trust(
             Key(self.first_keys.application, "local", Scope.ADMIN, is_operators=True),
             local_admin_key_of(master_key, self._local.number),
@@ -224,6 +230,7 @@ class Service:
                 *otlp_routes(admission, settings.max_request_bytes),
                 *event_routes(admission, settings.max_request_bytes),
             ],
+            trusted_proxies=settings.trusted_proxies,
             cors_origins=settings.cors_origins,
             faults=self._faults,
             telemetry=telemetry,
@@ -243,6 +250,8 @@ class Service:
                 log_level="warning",
                 access_log=False,
                 server_header=False,
+                # What any local client may send is not believed.
+                proxy_headers=False,
                 timeout_graceful_shutdown=_HTTP_GRACE_S,
                 # Clients keep connections for a minute; closing earlier looks like lost requests.
                 timeout_keep_alive=75,
@@ -395,7 +404,7 @@ def _as_json(refusal: Refusal | None) -> dict[str, Any] | None:
     if refusal is None:
         return None
     return {
-        "at": refusal.at.isoformat(),
+        "at": refusal.at.isoformat(timespec="seconds"),
         "transport": refusal.transport,
         "kind": refusal.kind,
         "reason": refusal.reason,

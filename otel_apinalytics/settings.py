@@ -9,6 +9,7 @@ secret, each of the three may name a file instead: `--write-key-file`, `…_WRIT
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import os
 from collections import ChainMap, Counter
@@ -17,7 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -37,6 +46,11 @@ ARGUMENT, ENVIRONMENT, FILE, DEFAULT = "argument", "environment", "file", "defau
 MAX_DAYS = 36_500
 # As browsers write it (RFC 6454, section 6.1): scheme, host, and port if it is not the usual one.
 _ORIGIN = r"^(\*|https?://[^/?#*\s]+)$"
+
+
+def _network(text: str) -> str:
+    ipaddress.ip_network(text)
+    return text
 
 
 class MappingSetting(BaseModel):
@@ -129,6 +143,11 @@ class Settings(BaseSettings):
     )
     query_timeout_s: float = Field(
         30.0, gt=0, le=3600, description="Longest time that a query may run."
+    )
+    trusted_proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+        (),
+        description="Addresses and networks of proxies, such as 127.0.0.1, whose X-Forwarded-For "
+        "says who asks; others' is not believed.",
     )
     cors_origins: tuple[Annotated[str, Field(pattern=_ORIGIN)], ...] = Field(
         (), description="Origins whose pages may send and ask, such as https://app.example; or *."
@@ -240,7 +259,12 @@ def read_effective(
     try:
         settings = Settings(**ChainMap(*({**values} for values, _ in given.values())))
     except ValidationError as error:
-        raise ConfigError(_explain(error)) from error
+        sources = {
+            name: _source(source, name, config)
+            for source, (values, _) in reversed(given.items())
+            for name in values
+        }
+        raise ConfigError(_explain(error, sources)) from error
     origins = dict.fromkeys(Settings.model_fields, Origin(DEFAULT))
     for source, (values, files) in reversed(given.items()):
         origins |= {name: Origin(source, files.get(name)) for name in values}
@@ -333,11 +357,28 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
             raise ConfigError(f"unknown setting {variable}{advice}")
 
 
-def _explain(error: ValidationError) -> str:
-    return "; ".join(map(_problem, error.errors(include_url=False, include_input=False)))
+def _source(source: str, name: str, config: Path | None) -> str:
+    """Return where a setting was given, as whoever gave it knows it."""
+    named = {
+        ARGUMENT: f"--{name.replace('_', '-')}",
+        ENVIRONMENT: f"{PREFIX}{name.upper()}",
+        FILE: str(config),
+    }
+    return named[source]
 
 
-def _problem(problem: Any) -> str:
+def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
+    """Return what is wrong.
+
+    Args:
+        error: What was found.
+        sources: Where each setting was given.
+    """
+    problems = error.errors(include_url=False)
+    return "; ".join(_problem(problem, sources) for problem in problems)
+
+
+def _problem(problem: Any, sources: Mapping[str, str]) -> str:
     *path, name = problem["loc"]
     is_unknown = problem["type"] == "extra_forbidden"
     if is_unknown and not path:
@@ -345,7 +386,11 @@ def _problem(problem: Any) -> str:
     if is_unknown:
         known = TABLES.get(path[0], ())
         return f"setting {_place(problem['loc'])}: unknown{_nearest(str(name), known)}"
-    return f"setting {_place(problem['loc'])}: {problem['msg'].lower()}"
+    value, setting = problem["input"], problem["loc"][0]
+    is_shown = setting not in SECRETS and isinstance(value, str | int | float)
+    shown = f", not {value!r}" if is_shown else ""
+    where = f" ({sources[setting]})" if setting in sources else ""
+    return f"setting {_place(problem['loc'])}: {problem['msg'].lower()}{shown}{where}"
 
 
 def _place(path: Sequence[int | str]) -> str:
@@ -355,5 +400,7 @@ def _place(path: Sequence[int | str]) -> str:
 
 def _nearest(name: str, known: Iterable[str], shown: Callable[[str], str] = repr) -> str:
     """Return a question after the known name that is meant, if one is like it."""
-    found = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    # Only secrets may be in files.
+    itself = [each for each in known if each + FILE_SUFFIX == name.lower()]
+    found = itself or difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     return f"; did you mean {shown(found[0])}?" if found else ""

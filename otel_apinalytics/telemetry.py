@@ -49,8 +49,10 @@ _INVALID = (
 _SIGNALS = ("metrics", "logs")
 _TABLES = ("events", "rejected", "ledger_records", "audit")
 _TASKS = ("merges", "retention", "dead_letters", "sync")
-#: Why a key lets nobody in.
-AUTHENTICATION_FAILURES = ("missing", "unknown", "expired", "revoked", "slowed")
+#: Why a request is not let in by its key.
+AUTHENTICATION_FAILURES = (
+    "missing", "unknown", "expired", "revoked", "slowed", "forbidden", "rate_limited",
+)  # fmt: skip
 # The first that fits; anything else is our trouble or our limit.
 _REASONS: tuple[tuple[type[ApinalyticsError], str], ...] = (
     (AuthenticationError, "unauthenticated"),
@@ -127,8 +129,8 @@ class Telemetry:
         )
         self._failed_authentications = counter(
             "failed_authentications_total",
-            "Requests without a valid key, of any kind; slowed are those of addresses that tried "
-            "too many unknown keys.",
+            "Requests without a key that lets them in, of any kind; slowed are those of addresses "
+            "that tried too many unknown keys.",
             ("reason",),
         )
         self._failed_requests = counter(
@@ -263,7 +265,7 @@ class Telemetry:
         self._refused_requests.labels(transport, reason_of(error)).inc()
 
     def authentication_failed(self, reason: str) -> None:
-        """Count a request without a valid key; the reason is one of `AUTHENTICATION_FAILURES`."""
+        """Count a request that no key lets in, by one of `AUTHENTICATION_FAILURES`."""
         self._failed_authentications.labels(reason).inc()
 
     def failed(self, transport: str) -> None:

@@ -15,7 +15,11 @@ from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from otel_apinalytics.catalogue import MAX_TEXT_LENGTH
-from otel_apinalytics.errors import InvalidRequestError, RequestTooLargeError
+from otel_apinalytics.errors import (
+    InvalidRequestError,
+    RequestTooLargeError,
+    UnsupportedMediaTypeError,
+)
 from otel_apinalytics.query.times import parse_time
 from otel_apinalytics.store.keys import BoundField, Key
 
@@ -29,8 +33,18 @@ _Shape = TypeVar("_Shape", bound=BaseModel)
 _Name = Annotated[
     str, Field(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$", description="What people call it.")
 ]
+# Of lines, and without what does something to a terminal.
 _Note = Annotated[
-    str, Field(max_length=2000, description="Anything that people want to remember of it.")
+    str,
+    Field(
+        max_length=2000,
+        pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$",
+        description="Anything that people want to remember of it, without control characters but "
+        "tabs and line ends.",
+    ),
+]
+_Value = Annotated[
+    str, Field(min_length=1, max_length=MAX_TEXT_LENGTH, pattern=r"^[^\x00-\x1f\x7f]*$")
 ]
 _End = Annotated[
     str | float | None,
@@ -69,7 +83,7 @@ class KeyWanted(_Body):
     note: _Note = ""
     expires_at: _End = None
     bound_to: Annotated[
-        dict[BoundField, Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH)]] | None,
+        dict[BoundField, _Value] | None,
         Field(min_length=1, max_length=1, description=_BOUND),
     ] = None
     requests_per_minute: Annotated[_Limit, Field(description=_REQUESTS)] = None
@@ -115,6 +129,14 @@ def request_body(
     """
 
     async def dependency(request: Request, key: Annotated[Key, Depends(authenticated)]) -> _Shape:
+        encoding = request.headers.get("content-encoding", "identity")
+        if encoding.lower() != "identity":
+            raise UnsupportedMediaTypeError(
+                "the body is compressed, which is not taken here",
+                parameter="Content-Encoding",
+                value=encoding,
+                allowed="identity",
+            )
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
@@ -136,8 +158,10 @@ def parse_body(shape: type[_Shape], body: bytes) -> _Shape:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
     if not problem["loc"]:
+        # Of what is no JSON, where.
+        why = str(problem.get("ctx", {}).get("error", "it is something else"))
         raise InvalidRequestError(
-            "the body is not an object in JSON", allowed=", ".join(shape.model_fields)
+            f"the body is not an object in JSON: {why}", allowed=", ".join(shape.model_fields)
         )
     name = str(problem["loc"][0])
     field = shape.model_fields.get(name)

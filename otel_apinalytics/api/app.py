@@ -33,6 +33,7 @@ from otel_apinalytics.api import (
 from otel_apinalytics.api.audit import AuditMiddleware, Sink
 from otel_apinalytics.api.compression import CompressionMiddleware
 from otel_apinalytics.api.error_answers import install_error_answers
+from otel_apinalytics.api.forwarded import ForwardedMiddleware
 from otel_apinalytics.api.openapi import openapi_document
 from otel_apinalytics.api.routes_events import NEXT_CURSOR
 from otel_apinalytics.api.routes_timeseries import HINT_HEADER
@@ -69,6 +70,7 @@ class AppParts:
         pending_bytes: Returns how much waits to be loaded.
         exporter_settings: Variables that point an OpenTelemetry SDK here, without the key.
         ingest_routes: Routes that take data.
+        trusted_proxies: Addresses and networks of proxies that say whose request it is.
         cors_origins: Origins whose pages may send and ask; none by default.
         faults: Returns what keeps requests from being taken, in words; nothing if they are.
         telemetry: The service's metrics.
@@ -88,6 +90,7 @@ class AppParts:
     pending_bytes: Callable[[], int]
     exporter_settings: str
     ingest_routes: Sequence[BaseRoute]
+    trusted_proxies: Sequence[str]
     cors_origins: Sequence[str]
     faults: Callable[[], Sequence[str]]
     telemetry: Telemetry
@@ -119,6 +122,8 @@ def create_app(parts: AppParts) -> FastAPI:
             allow_headers=_CORS_HEADERS,
             expose_headers=_EXPOSED_HEADERS,
         )
+    if parts.trusted_proxies:
+        app.add_middleware(ForwardedMiddleware, trusted=parts.trusted_proxies)
     engine, keys, timeout_s = parts.engine, parts.keys, parts.query_timeout_s
     settled = Settled(parts.settled_until, parts.unique_until)
     # First: the routes of the hot path are matched in order.

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The audit of requests: each one with a read or an admin key leaves an entry, without secrets.
+"""The audit of requests: each one with a key that is known leaves an entry, without secrets.
 
-Whatever the key is checked by puts it in `request.state.key`; a route that counts the rows of its
-answer puts them in `request.state.rows`.
+Whatever the key is checked by puts it in `request.state.key`, also of a request that it then
+refuses; a route that counts the rows of its answer puts them in `request.state.rows`. Of what is
+sent there is the ledger instead.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import time
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar
 from urllib.parse import parse_qsl, quote
 
 from starlette.concurrency import run_in_threadpool
@@ -19,18 +22,24 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from otel_apinalytics.normalize.urls import REDACTED, redacted
-from otel_apinalytics.store.keys import Scope as KeyScope
-from otel_apinalytics.store.keys import read_credentials
+from otel_apinalytics.store.keys import Key, read_credentials
 from otel_apinalytics.wire.log_pb2 import AuditEntry, AuditParameter
 
 #: The action of a request that changes nothing.
 READ = "read"
+_ACTION = "audit_action"
+_Endpoint = TypeVar("_Endpoint", bound=Callable[..., object])
 _READING = ("GET", "HEAD", "OPTIONS")
 _KEY = re.compile(r"ap[wra]_[A-Za-z0-9_-]{16,}")
 # Of an entry: what people ask is far below.
 _MAX_PARAMETERS = 100
 _MAX_CHARACTERS = 4000
 _CUT = "…"
+_ACCEPTED = 202
+_TOO_MANY_REQUESTS = 429
+# Whoever goes on nevertheless fills no disk.
+_REFUSALS_INTERVAL_S = 60.0
+_MAX_REFUSED = 10_000
 
 
 class Sink(Protocol):
@@ -43,18 +52,39 @@ class Sink(Protocol):
         """Write an entry, and wait until it is on disk."""
 
 
-def change(request: Request, action: str, **details: object) -> None:
-    """Say what a request changes: its entry is on disk before it is answered.
+def changes(action: str) -> Callable[[_Endpoint], _Endpoint]:
+    """Return a decorator of what answers requests that change something, also those it refuses.
 
-    It may be called again, with the same action, where more is known.
+    Their entries have this action; that of a change is on disk before it is answered.
+
+    Args:
+        action: What is done to what, such as `key.make`.
+    """
+
+    def mark(endpoint: _Endpoint) -> _Endpoint:
+        setattr(endpoint, _ACTION, action)
+        return endpoint
+
+    return mark
+
+
+def change(request: Request, **details: object) -> None:
+    """Say what a request changes. It may be called again where more is known.
 
     Args:
         request: The request.
-        action: What is done to what, such as `key.create`.
-        details: What people must know of it; no secrets, and nothing that is to be erased.
+        details: What people must know of it; no secrets. What names a consumer is found, and
+            erased, where it is all of a value, or what stands behind its first colon.
     """
-    _, known = getattr(request.state, "change", (action, {}))
-    request.state.change = (action, {**known, **details})
+    request.state.details = {**getattr(request.state, "details", {}), **details}
+
+
+def keep_now(request: Request) -> None:
+    """Put the entry of a change on disk before the change is begun, as one that was accepted.
+
+    There is another entry only if the request is refused after all.
+    """
+    request.state.keep_entry()
 
 
 class AuditMiddleware:
@@ -68,6 +98,7 @@ class AuditMiddleware:
     def __init__(self, app: ASGIApp, sink: Sink) -> None:
         self._app = app
         self._sink = sink
+        self._refusals = _Refusals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -78,11 +109,19 @@ class AuditMiddleware:
         status, sent = 500, 0
         is_kept = False
 
+        def keep() -> None:
+            nonlocal is_kept
+            is_kept = True
+            self._sink.keep(_entry(scope, _ACCEPTED, 0))
+
+        state["keep_entry"] = keep
+
         async def watched(message: Message) -> None:
             nonlocal status, sent, is_kept
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if _is_change(scope):
+                is_kept = is_kept and status < 300
+                if _is_change(scope, status) and not is_kept:
                     is_kept = True
                     await run_in_threadpool(self._sink.keep, _entry(scope, status, 0))
             else:
@@ -92,43 +131,67 @@ class AuditMiddleware:
         try:
             await self._app(scope, receive, watched)
         finally:
-            if _is_audited(state) and not is_kept:
+            key = state.get("key")
+            if key is not None and not is_kept and self._refusals.is_told(key, status):
                 self._sink.note(_entry(scope, status, sent))
 
 
-def _is_audited(state: dict[str, Any]) -> bool:
-    """Return whether a request has a key of which there is an audit.
+class _Refusals:
+    """Tells the first of the requests of a key that are too many, once in a while."""
 
-    Of what comes with write keys there is the ledger.
-    """
-    key = state.get("key")
-    return key is not None and key.scope is not KeyScope.WRITE
+    def __init__(self) -> None:
+        self._told_at: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def is_told(self, key: Key, status: int) -> bool:
+        """Return whether there is to be an entry of a request."""
+        if status != _TOO_MANY_REQUESTS:
+            return True
+        name, now = (key.application, key.key_id), time.monotonic()
+        if now - self._told_at.get(name, -math.inf) < _REFUSALS_INTERVAL_S:
+            return False
+        self._told_at[name] = now
+        self._told_at.move_to_end(name)
+        if len(self._told_at) > _MAX_REFUSED:
+            self._told_at.popitem(last=False)
+        return True
 
 
-def _is_change(scope: Scope) -> bool:
-    state = scope["state"]
-    return _is_audited(state) and ("change" in state or scope["method"] not in _READING)
+def _is_change(scope: Scope, status: int) -> bool:
+    """Return whether a request has a key and may have changed something."""
+    is_refused = 400 <= status < 500
+    return "key" in scope["state"] and _action(scope) != READ and not is_refused
+
+
+def _action(scope: Scope) -> str:
+    default = READ if scope["method"] in _READING else scope["method"].lower()
+    return getattr(scope.get("endpoint"), _ACTION, default)
 
 
 def _entry(scope: Scope, status: int, size: int) -> AuditEntry:
     state = scope["state"]
     key = state["key"]
-    default = READ if scope["method"] in _READING else scope["method"].lower()
-    action, details = state.get("change", (default, {}))
-    named = [(name, "null" if value is None else str(value)) for name, value in details.items()]
     secret = read_credentials(Headers(scope=scope))[1] or ""
+    sent = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    parameters = [
+        *scope.get("path_params", {}).items(),
+        *sent,
+        *(
+            (name, "null" if value is None else str(value))
+            for name, value in state.get("details", {}).items()
+        ),
+    ]
     route = str(getattr(scope.get("route"), "path", scope["path"]))
     return AuditEntry(
         at_us=time.time_ns() // 1000,
         application=key.application,
         key_id=key.key_id,
         key_name=key.name,
-        action=action,
+        action=_action(scope),
         method=scope["method"],
         route=_shown(route),
         parameters=[
             AuditParameter(name=name, value=value)
-            for name, value in _bounded([*_parameters(scope, secret), *named])
+            for name, value in _bounded(list(_without_secrets(parameters, secret)))
         ],
         status=status,
         rows=state.get("rows"),
@@ -137,10 +200,11 @@ def _entry(scope: Scope, status: int, size: int) -> AuditEntry:
     )
 
 
-def _parameters(scope: Scope, secret: str) -> Iterator[tuple[str, str]]:
-    """Yield the parameters of path and query, without secrets."""
-    sent = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    for name, value in [*scope.get("path_params", {}).items(), *sent]:
+def _without_secrets(
+    parameters: Iterable[tuple[str, str]], secret: str
+) -> Iterator[tuple[str, str]]:
+    """Yield parameters; those that are secrets are cut."""
+    for name, value in parameters:
         if any(
             _is_secret(text, secret)
             for text in (name, value, f"{name}={quote(value, errors='replace')}")

@@ -70,13 +70,17 @@ class Limits(TypedDict):
 
 @with_config(_CLOSED)
 class RetainedDay(TypedDict):
-    """A day of one kind of data."""
+    """Rows of a day of one kind of data that go together."""
 
     table: Literal["events", "rejected", "ledger", "audit"]
     day: Annotated[str, Field(description="UTC.")]
     rows: int
     removed_after: Annotated[
-        str, Field(description="RFC 3339: it goes with the first deletion after that.")
+        str,
+        Field(
+            description="RFC 3339: they go with the first deletion after that, within an hour; of "
+            "dead letters that are too many, within a minute."
+        ),
     ]
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from fastapi import Request
 
 from otel_apinalytics.catalogue import BY_NAME
-from otel_apinalytics.errors import PermissionDeniedError
 from otel_apinalytics.query.expressions import Operand
 from otel_apinalytics.query.filters import Filter
 from otel_apinalytics.store.key_ring import KeyRing
@@ -20,8 +19,8 @@ def request_key(
 ) -> Callable[[Request], Key]:
     """Return a dependency that gives the request's key, if it is for one of these scopes.
 
-    It raises `AuthenticationError`, `PermissionDeniedError` or `TooManyRequestsError`. The key is
-    then also in the request's state, as `key`.
+    It raises `AuthenticationError`, `PermissionDeniedError` or `TooManyRequestsError`. A key that
+    is known is also in the request's state, as `key`, whether it is let in or not.
 
     Args:
         keys: The known keys.
@@ -33,20 +32,18 @@ def request_key(
 
     def dependency(request: Request) -> Key:
         address = request.client.host if request.client else ""
-        key = keys.authenticate(*read_credentials(request.headers), *scopes, address=address)
+        key = keys.identify(*read_credentials(request.headers), address)
         request.state.key = key
+        keys.admit(key, *scopes)
         if key.binding is not None and not takes_bound:
-            raise PermissionDeniedError(
-                f"this key sees the events of one {key.binding.field}, and nothing else",
-                key.application,
-                key.key_id,
+            raise keys.forbidden(
+                key, f"this key sees the events of one {key.binding.field}, and nothing else"
             )
         if for_operators and not key.is_operators:
-            raise PermissionDeniedError(
+            raise keys.forbidden(
+                key,
                 f"this key is for the application {key.application}; this is for whoever runs the "
                 "service",
-                key.application,
-                key.key_id,
             )
         return key
 

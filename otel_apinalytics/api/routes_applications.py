@@ -17,6 +17,7 @@ from otel_apinalytics.api.admin_answers import application_as_json
 from otel_apinalytics.api.admin_bodies import ApplicationNames, documentation, request_body
 from otel_apinalytics.api.auth import request_key, visible_application
 from otel_apinalytics.api.managed import known, refuse_others, secret_answer, store_faults
+from otel_apinalytics.api.parameters import no_parameters
 from otel_apinalytics.errors import InvalidRequestError, PermissionDeniedError
 from otel_apinalytics.store.applications import Applications
 from otel_apinalytics.store.key_ring import KeyRing
@@ -35,9 +36,13 @@ def router(keys: KeyRing, hash_key: Callable[[str], str]) -> APIRouter:
         keys: The known keys.
         hash_key: Returns an application's hash key as it is shown.
     """
-    routes = APIRouter(prefix="/1", tags=["administration"])
     applications = Applications(keys)
     authenticated = request_key(keys, Scope.ADMIN)
+    routes = APIRouter(
+        prefix="/1",
+        tags=["administration"],
+        dependencies=[Depends(authenticated), Depends(no_parameters)],
+    )
     AdminKey = Annotated[Key, Depends(authenticated)]
     Names = Annotated[ApplicationNames, Depends(request_body(authenticated, ApplicationNames))]
     answers: dict[int | str, dict[str, Any]] = {200: {"model": admin_answers.ApplicationAnswer}}
@@ -76,6 +81,7 @@ def router(keys: KeyRing, hash_key: Callable[[str], str]) -> APIRouter:
         openapi_extra=documentation(ApplicationNames, required=False),
     )
     @routes.put(_PATH, include_in_schema=False)
+    @audit.changes("application.make")
     def make_application(
         request: Request, key: AdminKey, application: _ApplicationId, names: Names
     ) -> JSONResponse:
@@ -83,7 +89,7 @@ def router(keys: KeyRing, hash_key: Callable[[str], str]) -> APIRouter:
 
         A new one is made only with an admin key of the operator's application.
         """
-        audit.change(request, "application.make", application=application)
+        audit.change(request, **names.model_dump(exclude_unset=True))
         refuse_others(key, application)
         if not _ID.fullmatch(application) and application not in keys.contents.applications:
             raise InvalidRequestError(
@@ -102,11 +108,12 @@ def router(keys: KeyRing, hash_key: Callable[[str], str]) -> APIRouter:
         openapi_extra=documentation(ApplicationNames, required=True),
     )
     @routes.patch(_PATH, include_in_schema=False)
+    @audit.changes("application.change")
     def change_application(
         request: Request, key: AdminKey, application: _ApplicationId, names: Names
     ) -> JSONResponse:
         """Change what an application is called; what is left out stays."""
-        audit.change(request, "application.change", application=application)
+        audit.change(request, **names.model_dump(exclude_unset=True))
         refuse_others(key, application)
         with store_faults():
             changed = applications.change(application, names.model_dump(exclude_unset=True))
@@ -114,15 +121,13 @@ def router(keys: KeyRing, hash_key: Callable[[str], str]) -> APIRouter:
 
     @routes.delete(f"{_PATH}/", responses=answers)
     @routes.delete(_PATH, include_in_schema=False)
-    def remove_application(
-        request: Request, key: AdminKey, application: _ApplicationId
-    ) -> JSONResponse:
+    @audit.changes("application.remove")
+    def remove_application(key: AdminKey, application: _ApplicationId) -> JSONResponse:
         """Let nobody in for an application any more, for ever: its keys are revoked.
 
         What it has stored stays until retention deletes it. It needs an admin key of the operator's
         application, which itself cannot be removed. Once more, it changes nothing.
         """
-        audit.change(request, "application.remove", application=application)
         if visible_application(key) is not None:
             raise PermissionDeniedError(
                 "applications are removed by whoever runs the service", key.application, key.key_id

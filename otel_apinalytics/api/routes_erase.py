@@ -55,8 +55,12 @@ class Erase(BaseModel):
 
 def router(keys: KeyRing, erasures: Erasures) -> APIRouter:
     """Return the routes of erasures, which need an admin key."""
-    routes = APIRouter(prefix="/1", tags=["administration"], dependencies=[Depends(no_parameters)])
     authenticated = request_key(keys, Scope.ADMIN)
+    routes = APIRouter(
+        prefix="/1",
+        tags=["administration"],
+        dependencies=[Depends(authenticated), Depends(no_parameters)],
+    )
     AdminKey = Annotated[Key, Depends(authenticated)]
     Wanted = Annotated[Erase, Depends(request_body(authenticated, Erase))]
 
@@ -71,6 +75,7 @@ def router(keys: KeyRing, erasures: Erasures) -> APIRouter:
         "/erase/", responses={**_DESCRIPTIONS}, openapi_extra=documentation(Erase, required=True)
     )
     @routes.post("/erase", include_in_schema=False)
+    @audit.changes("consumer.erase")
     def erase(key: AdminKey, request: Request, wanted: Wanted) -> JSONResponse:
         """Erase a consumer: its events, dead letters, and where the audit names it.
 
@@ -79,9 +84,13 @@ def router(keys: KeyRing, erasures: Erasures) -> APIRouter:
         finds nothing. What is not reached is in `not_reached`, and backups are not.
         """
         application = administered_application(keys, key, wanted.application)
-        erasure = erasures.begin(application, wanted.consumer)
-        audit.change(request, "consumer.erase", application=application, erasure=erasure)
-        return answer(erasure, None)
+        audit.change(request, application=application)
+
+        def note(erasure: str) -> None:
+            audit.change(request, erasure=erasure)
+            audit.keep_now(request)
+
+        return answer(erasures.begin(application, wanted.consumer, note), None)
 
     @routes.get("/erase/{erasure}/", responses={**_DESCRIPTIONS})
     @routes.get("/erase/{erasure}", include_in_schema=False)

@@ -22,6 +22,7 @@ from otel_apinalytics.api.admin_bodies import (
 )
 from otel_apinalytics.api.auth import request_key, visible_application
 from otel_apinalytics.api.managed import known, refuse_others, secret_answer, store_faults
+from otel_apinalytics.api.parameters import no_parameters
 from otel_apinalytics.errors import InvalidRequestError
 from otel_apinalytics.query.parameters import split_parameters
 from otel_apinalytics.store.applications import Applications, NewKey, find_key
@@ -38,9 +39,10 @@ def router(keys: KeyRing) -> APIRouter:
     Args:
         keys: The known keys.
     """
-    routes = APIRouter(prefix="/1", tags=["administration"])
     applications = Applications(keys)
     authenticated = request_key(keys, Scope.ADMIN)
+    lists = APIRouter(prefix="/1", tags=["administration"])
+    routes = APIRouter(dependencies=[Depends(authenticated), Depends(no_parameters)])
     AdminKey = Annotated[Key, Depends(authenticated)]
     Wanted = Annotated[KeyWanted, Depends(request_body(authenticated, KeyWanted))]
     Changes = Annotated[KeyChanges, Depends(request_body(authenticated, KeyChanges))]
@@ -56,8 +58,8 @@ def router(keys: KeyRing) -> APIRouter:
         ]
 
     # The query string is parsed as a whole, for unknown parameters are errors.
-    @routes.get("/keys/", responses={200: {"model": admin_answers.KeyList}})
-    @routes.get("/keys", include_in_schema=False)
+    @lists.get("/keys/", responses={200: {"model": admin_answers.KeyList}})
+    @lists.get("/keys", include_in_schema=False)
     def list_keys(
         key: AdminKey,
         request: Request,
@@ -87,14 +89,15 @@ def router(keys: KeyRing) -> APIRouter:
         openapi_extra=documentation(KeyWanted, required=True),
     )
     @routes.post("/keys", include_in_schema=False)
+    @audit.changes("key.make")
     def make_key(request: Request, key: AdminKey, wanted: Wanted) -> JSONResponse:
         """Make a key at random. It is shown only now: no more than a hash of it is kept."""
         application = wanted.application or key.application
-        audit.change(request, "key.make", application=application, scope=wanted.scope)
+        audit.change(request, application=application, **_named(wanted))
         refuse_others(key, application)
         with store_faults():
             made, secret = applications.make_key(application, _new_key(wanted))
-        audit.change(request, "key.make", made=made.key_id)
+        audit.change(request, made=made.key_id)
         (found,) = as_json(made)
         return secret_answer({**found, "key": secret}, 201)
 
@@ -102,14 +105,16 @@ def router(keys: KeyRing) -> APIRouter:
         f"{_PATH}/", responses=answers, openapi_extra=documentation(KeyChanges, required=True)
     )
     @routes.patch(_PATH, include_in_schema=False)
+    @audit.changes("key.change")
     def change_key(
         request: Request, key: AdminKey, key_id: _KeyId, wanted: Changes
     ) -> JSONResponse:
         """Change name, note, end or limits of a key. What it sees cannot be changed."""
-        audit.change(request, "key.change", changed=", ".join(sorted(wanted.model_fields_set)))
+        audit.change(request, **_named(wanted))
         with store_faults():
             of = visible_application(key)
             record = find_key(keys.contents, key_id, of)
+            audit.change(request, application=record.application)
             changed = applications.change_key(key_id, of, _changes(record, wanted))
         (found,) = as_json(changed)
         return JSONResponse(found)
@@ -121,11 +126,12 @@ def router(keys: KeyRing) -> APIRouter:
         openapi_extra=documentation(Rotation, required=False),
     )
     @routes.post(f"{_PATH}/rotate", include_in_schema=False)
+    @audit.changes("key.rotate")
     def rotate_key(
         request: Request, key: AdminKey, key_id: _KeyId, wanted: Rotated
     ) -> JSONResponse:
         """Make another key of the same kind; the old one lets its holders in for a while yet."""
-        audit.change(request, "key.rotate", old_expires_at=wanted.old_expires_at)
+        audit.change(request, old_expires_at=wanted.old_expires_at, expires_at=wanted.expires_at)
         ends_at = parse_end("old_expires_at", wanted.old_expires_at)
         expires_at = parse_end_to_come("expires_at", wanted.expires_at)
         assert ends_at is not None, "only null is None"  # noqa: S101
@@ -133,21 +139,31 @@ def router(keys: KeyRing) -> APIRouter:
             new, secret, old = applications.rotate_key(
                 key_id, visible_application(key), ends_at, expires_at
             )
-        audit.change(request, "key.rotate", made=new.key_id)
+        audit.change(request, application=new.application, made=new.key_id)
         new_json, old_json = as_json(new, old)
         return secret_answer({**new_json, "key": secret, "old": old_json}, 201)
 
     @routes.delete(f"{_PATH}/", responses=answers)
     @routes.delete(_PATH, include_in_schema=False)
+    @audit.changes("key.revoke")
     def revoke_key(request: Request, key: AdminKey, key_id: _KeyId) -> JSONResponse:
         """Let nobody in with a key any more, for ever. Once more, it changes nothing."""
-        audit.change(request, "key.revoke")
         with store_faults():
             revoked = applications.revoke_key(key_id, visible_application(key))
+        audit.change(request, application=revoked.application)
         (found,) = as_json(revoked)
         return JSONResponse(found)
 
-    return routes
+    lists.include_router(routes)
+    return lists
+
+
+def _named(wanted: KeyWanted | KeyChanges) -> dict[str, object]:
+    """Return what a body says, as the audit has it; whose key it is, is known otherwise."""
+    said = wanted.model_dump(include=wanted.model_fields_set - {"application"})
+    if bound_to := said.get("bound_to"):
+        said["bound_to"] = ", ".join(f"{field}:{value}" for field, value in bound_to.items())
+    return said
 
 
 def _new_key(wanted: KeyWanted) -> NewKey:

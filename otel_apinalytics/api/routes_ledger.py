@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse
 
 from otel_apinalytics.api import answers
-from otel_apinalytics.api.auth import request_key, visible_application
+from otel_apinalytics.api.auth import count_rows, request_key, visible_application
 from otel_apinalytics.normalize.outcomes import REJECT_REASONS
 from otel_apinalytics.query.dead_letters import run_dead_letters
 from otel_apinalytics.query.ledger import run_ledger
@@ -71,6 +71,7 @@ def router(
         settled = settled_until()
         application = visible_application(key)
         found = run_ledger(engine, application, question, settled, query_timeout_s)
+        count_rows(request, keys, len(found.rows))
         return JSONResponse(found.as_json())
 
     @routes.get("/rejected/", responses={200: {"model": answers.Rejected}})
@@ -104,6 +105,7 @@ def router(
         question = parse_dead_letters(request.query_params.multi_items())
         application = visible_application(key)
         found, more = run_dead_letters(engine, application, question, query_timeout_s)
+        count_rows(request, keys, len(found))
         return JSONResponse({"rejected": found, "more": more})
 
     return routes

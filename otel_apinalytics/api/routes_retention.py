@@ -124,8 +124,9 @@ def router(
         """Show the limits of an application, and each day's rows and when they are removed.
 
         With limits as parameters, it shows what they would do. Aggregates are kept with their
-        events and go with them. Rows are counted as they are stored: a copy of an event that is not
-        merged yet counts.
+        events and go with them. Dead letters beyond `rejected_rows` are shown apart from the rest
+        of their day. Rows are counted as they are stored: a copy of an event that is not merged yet
+        counts.
         """
         given, _ = split_parameters(request.query_params.multi_items(), ("application", *NAMES))
         changes = {
@@ -142,19 +143,21 @@ def router(
         openapi_extra=documentation(RetentionChange, required=True),
     )
     @routes.put("/retention", include_in_schema=False)
+    @audit.changes("retention.change")
     def change_retention(key: AdminKey, request: Request, wanted: Change) -> JSONResponse:
         """Change limits of an application.
 
-        Limits that are not named stay as they are. They hold from the next deletion on, within an
-        hour: until then, what would go can be kept by another change.
+        Limits that are not named stay as they are. They hold from the next deletion on: of days
+        within an hour, of `rejected_rows` within a minute. Until then, what would go can be kept by
+        another change.
         """
         split_parameters(request.query_params.multi_items(), ())
         changes = wanted.changes()
-        audit.change(request, "retention.change", application=wanted.application, **changes)
+        audit.change(request, application=wanted.application, **changes)
         if not changes:
             raise InvalidRequestError("no limit is named", allowed=", ".join(NAMES))
         whose = administered_application(keys, key, wanted.application)
-        audit.change(request, "retention.change", application=whose)
+        audit.change(request, application=whose)
         with store_faults():
             policy = limits.change(whose, changes)
         return shown(whose, policy)

@@ -22,6 +22,8 @@ from otel_apinalytics.store.key_ring import KeyRing
 from otel_apinalytics.store.keys import Key, Scope
 
 _PARAMETERS = ("start", "end")
+# As the others of `REFUSALS`, of a key that the ledger names.
+_NOT_VALID = "they came with a key that was revoked, or has expired"
 
 
 def router(
@@ -106,11 +108,12 @@ def _refusal(refused: Refused | None) -> dict[str, Any] | None:
     """Return a refusal in the words of the ledger: those of its answer are not kept."""
     if refused is None:
         return None
+    is_of_known_key = refused.kind == "unauthenticated" and refused.key_id
     return {
         "at": _time(refused.at),
         "transport": refused.transport,
         "kind": refused.kind,
-        "reason": REFUSALS.get(refused.kind, refused.kind),
+        "reason": _NOT_VALID if is_of_known_key else REFUSALS.get(refused.kind, refused.kind),
         "key_id": refused.key_id,
     }
 

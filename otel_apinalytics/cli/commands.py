@@ -23,6 +23,7 @@ from otel_apinalytics.cli.query import query
 from otel_apinalytics.cli.ready import ready
 from otel_apinalytics.cli.retention import retention
 from otel_apinalytics.cli.serve import serve
+from otel_apinalytics.cli.terminal import printable
 from otel_apinalytics.errors import BackupError, ClientError, ConfigError
 
 app = typer.Typer(
@@ -45,12 +46,11 @@ def run() -> None:
     _set_up_logging()
     try:
         app()
-    except ConfigError as error:
-        typer.echo(f"apinalytics: {error}", err=True)
-        sys.exit(2)
-    except (BackupError, ClientError) as error:
-        typer.echo(f"apinalytics: {error}", err=True)
-        sys.exit(1)
+    except (ConfigError, BackupError, ClientError) as error:
+        # A service says what its data say.
+        words = printable(str(error), sys.stderr.encoding)
+        typer.echo(f"apinalytics: {words}", err=True)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
 
 
 def _set_up_logging() -> None:

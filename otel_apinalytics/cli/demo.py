@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +28,7 @@ def demo(
     """Serve, run an instrumented API, send it traffic, and ask the first questions."""
     from otel_apinalytics.demo.run import run_demo
 
+    os.umask(0o077)
     # SIGTERM takes the same way out as Ctrl-C: the API is ended, the data are removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -8,23 +8,30 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 
+from otel_apinalytics.cli.local_key import find_local_service, local_key
 from otel_apinalytics.cli.server_options import (
     AdminKey,
     CaFile,
     ClientCertificateFile,
     ClientKeyFile,
+    ConfigFile,
+    DataDir,
     ReadKey,
     ServerUrl,
 )
 from otel_apinalytics.cli.terminal import printable
+from otel_apinalytics.errors import ClientError
 
 if TYPE_CHECKING:
     from otel_apinalytics.doctor.checks import Check, Target
+    from otel_apinalytics.local_service import LocalService
+    from otel_apinalytics.settings import Settings
 
 _PANEL = "Service"
 _MARKS = {"ok": "✓", "failed": "✗", "skipped": "-"}
@@ -56,10 +63,13 @@ def doctor(
     ca_file: CaFile = None,
     client_certificate_file: ClientCertificateFile = None,
     client_key_file: ClientKeyFile = None,
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Check a service from outside, and send a probe by each way in that is counted nowhere.
 
-    Checks what can be checked with the keys that there are. Exit code 1 if anything is wrong.
+    Checks what can be checked with the keys that there are. Exit code 1 if anything is wrong. A
+    service on this machine is found by its data directory, unless it is named otherwise.
     """
     from otel_apinalytics.doctor.examination import examine
 
@@ -67,7 +77,8 @@ def doctor(
     target = _target(
         server,
         grpc,
-        keys,
+        {**keys, "data_dir": data_dir},
+        config,
         ca_file=ca_file,
         client_certificate_file=client_certificate_file,
         client_key_file=client_key_file,
@@ -89,23 +100,49 @@ def doctor(
 
 
 def _target(
-    server: str | None, grpc: str | None, keys: Mapping[str, str | None], **tls: Any
+    server: str | None,
+    grpc: str | None,
+    given: Mapping[str, str | Path | None],
+    config: Path | None,
+    **tls: Any,
 ) -> Target:
     from otel_apinalytics.doctor.checks import SCOPES, Target
-    from otel_apinalytics.settings import read_settings
+    from otel_apinalytics.settings import DEFAULT, read_effective
 
-    given = {name: key or None for name, key in keys.items()}
-    settings = read_settings(given)
+    effective = read_effective({name: value or None for name, value in given.items()}, config)
+    settings = effective.settings
+    secrets = {scope: getattr(settings, f"{scope}_key") for scope in SCOPES}
+    keys = {scope: secret.get_secret_value() for scope, secret in secrets.items() if secret}
+    is_named = server or (effective.origins["http"].source != DEFAULT and not given["data_dir"])
+    local = None if is_named else _local_service(settings, is_wanted=bool(given["data_dir"]))
+    if local is not None:
+        keys = {"admin": keys.get("admin") or local_key(settings, local), **keys}
+        return Target(url=local.url, grpc=grpc or local.grpc, keys=keys, **tls)
     scheme = "https" if settings.tls_certificate_file else "http"
     address = server or settings.http
     url = address if "://" in address else f"{scheme}://{address}"
-    secrets = {scope: getattr(settings, f"{scope}_key") for scope in SCOPES}
     return Target(
         url=url.rstrip("/"),
         grpc=grpc or (_grpc_of(url) if server else settings.grpc),
-        keys={scope: secret.get_secret_value() for scope, secret in secrets.items() if secret},
+        keys=keys,
         **tls,
     )
+
+
+def _local_service(settings: Settings, *, is_wanted: bool) -> LocalService | None:
+    """Return the service that runs in the data directory.
+
+    Args:
+        settings: What names the directory.
+        is_wanted: Whether no other one would do.
+
+    Raises:
+        ClientError: None does, and no other one would do; or it may not be looked for.
+    """
+    found = find_local_service(settings)
+    if found is None and is_wanted:
+        raise ClientError(f"no service runs in {settings.data_dir}")
+    return found
 
 
 def _grpc_of(url: str) -> str:

@@ -3,29 +3,46 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from otel_apinalytics.errors import ClientError
 
 if TYPE_CHECKING:
+    from otel_apinalytics.local_service import LocalService
     from otel_apinalytics.settings import Settings
 
 
-def find_local_key(settings: Settings) -> tuple[str, str] | None:
-    """Return URL and admin key of the service that runs in the data directory; None if none does.
+def find_local_service(settings: Settings) -> LocalService | None:
+    """Return the service that runs in the data directory; None if none does.
 
     Raises:
         ClientError: There is one, and its files may not be read.
     """
     from otel_apinalytics.local_service import find_service
+
+    with _readable():
+        return find_service(settings.data_dir)
+
+
+def local_key(settings: Settings, service: LocalService) -> str:
+    """Return the admin key of the service that runs in the data directory.
+
+    Raises:
+        ClientError: The secret key file may not be read.
+    """
     from otel_apinalytics.receiver.sealing import local_admin_key_of
 
     secret_file = settings.secret_key_file or settings.data_dir / "secret.key"
+    with _readable():
+        return local_admin_key_of(secret_file.read_bytes(), service.number)
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
     try:
-        service = find_service(settings.data_dir)
-        if service is None:
-            return None
-        return service.url, local_admin_key_of(secret_file.read_bytes(), service.number)
+        yield
     except OSError as error:
         raise ClientError(
             f"cannot read {error.filename}: {error.strerror}; run this as the user that the "

@@ -46,7 +46,10 @@ def set_retention(
         bool, typer.Option("--dry-run", help="Show what would go, and change nothing.")
     ] = False,
 ) -> None:
-    """Set limits of an application; they hold from the next deletion on, within an hour."""
+    """Set limits of an application; they hold from the next deletion on.
+
+    That is within an hour; for --rejected-rows, within a minute.
+    """
     given = {
         "events_days": events_days,
         "rejected_days": rejected_days,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from otel_apinalytics.cli.settings_options import ConfigFile, with_settings
-from otel_apinalytics.cli.welcome import SCOPES, Welcome, key_text, welcome_text
+from otel_apinalytics.cli.welcome import SCOPES, Welcome, key_text, program_name, welcome_text
 
 if TYPE_CHECKING:
     from otel_apinalytics.service import Service
@@ -27,22 +28,24 @@ def serve(arguments: Mapping[str, Any], config: ConfigFile = None) -> None:
     from otel_apinalytics.service import Service
     from otel_apinalytics.settings import read_settings
 
+    # What is stored is readable in the engine's files, which it makes as everybody's.
+    os.umask(0o077)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     # The service works in its data directory.
     config = config.absolute() if config else None
-    here = Path.cwd()
+    here, program = Path.cwd(), program_name()
     settings = read_settings(arguments, config, here)
     service = Service(settings, config, lambda: read_settings(arguments, config, here))
     service.start()
-    typer.echo(welcome_text(_welcome(service, settings)))
+    typer.echo(welcome_text(_welcome(service, settings, program)))
     stop.wait()
     typer.echo("stopping: finishing what was accepted …")
     service.stop()
 
 
-def _welcome(service: Service, settings: Settings) -> Welcome:
+def _welcome(service: Service, settings: Settings, program: str) -> Welcome:
     from otel_apinalytics.service import exporter_settings
 
     keys = service.first_keys
@@ -61,4 +64,5 @@ def _welcome(service: Service, settings: Settings) -> Welcome:
         ),
         # The service works in it.
         data_dir=Path.cwd(),
+        program=program,
     )

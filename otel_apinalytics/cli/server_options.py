@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from otel_apinalytics.cli.local_key import find_local_service, local_key
 from otel_apinalytics.errors import ClientError
 
 if TYPE_CHECKING:
     from otel_apinalytics.client import Server
+    from otel_apinalytics.local_service import LocalService
     from otel_apinalytics.settings import Settings
 
 _PANEL = "Service"
@@ -83,8 +85,9 @@ def server_of(
         client_certificate_file: As for `Server`.
         client_key_file: As for `Server`.
         config: TOML file with settings, or None.
-        data_dir: Of a service on this machine, whose admin key is then made of its secret key file;
-            None for that of the settings, where neither URL nor admin key are known.
+        data_dir: Of a service on this machine, which says where it is; without `key`, its admin key
+            is made of its secret key file. None for that of the settings, where neither URL nor
+            admin key are known.
 
     Raises:
         ClientError: There is no key.
@@ -98,8 +101,9 @@ def server_of(
     kept = settings.admin_key if scope == "admin" else settings.read_key
     secret = kept and kept.get_secret_value()
     # The key of this machine's service goes nowhere else unless that is asked for.
-    if scope == "admin" and not key and (data_dir or not (url or secret)):
-        url, secret = _of_data_directory(settings, url)
+    if scope == "admin" and not (url and key) and (data_dir or not (url or secret)):
+        service = _service_in(settings)
+        url, secret = url or service.url, key or local_key(settings, service)
     if not secret:
         raise ClientError(f"no {scope} key: set APINALYTICS_{scope.upper()}_KEY")
     scheme = "https" if settings.tls_certificate_file else "http"
@@ -114,18 +118,16 @@ def server_of(
     )
 
 
-def _of_data_directory(settings: Settings, url: str | None) -> tuple[str, str]:
-    """Return URL and admin key of the service that runs in the data directory.
+def _service_in(settings: Settings) -> LocalService:
+    """Return the service that runs in the data directory.
 
     Raises:
         ClientError: None does, or its files may not be read.
     """
-    from otel_apinalytics.cli.local_key import find_local_key
-
-    found = find_local_key(settings)
+    found = find_local_service(settings)
     if found is None:
         raise ClientError(
             "no admin key: set APINALYTICS_ADMIN_KEY, or name the data directory of a service that "
             f"runs on this machine with --data-dir; none runs in {settings.data_dir}"
         )
-    return url or found[0], found[1]
+    return found

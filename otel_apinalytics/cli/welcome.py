@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+_PACKAGE = "otel_apinalytics"
 _MEANINGS = {"write": "sends data", "read": "asks questions", "admin": "administers"}
 SCOPES = tuple(_MEANINGS)
+PROGRAM = "apinalytics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,7 @@ class Welcome:
         given: Scopes of the keys that the settings have.
         sdk_settings: Variables that point an SDK here, with the write key or what stands for it.
         data_dir: The data directory.
+        program: What this program is called in a shell.
     """
 
     grpc: str
@@ -34,6 +40,7 @@ class Welcome:
     given: tuple[str, ...]
     sdk_settings: str = field(repr=False)
     data_dir: Path
+    program: str = PROGRAM
 
     @property
     def url(self) -> str:
@@ -43,6 +50,18 @@ class Welcome:
     def key(self, scope: str) -> str:
         """Return a key, or what stands for it."""
         return key_text(scope, self.created, self.given)
+
+
+def program_name() -> str:
+    """Return what this program is called in a shell, where it is not found by its name.
+
+    To be asked where the program was started: its path may begin there.
+    """
+    if shutil.which(PROGRAM):
+        return PROGRAM
+    path = Path(sys.argv[0])
+    words = [str(path.absolute())] if path.name == PROGRAM else [sys.executable, "-m", _PACKAGE]
+    return shlex.join(words)
 
 
 def key_text(scope: str, created: Mapping[str, str], given: tuple[str, ...]) -> str:
@@ -70,7 +89,7 @@ def _lines(welcome: Welcome) -> Iterator[str]:
         yield "Keys are stored hashed: this is the only time that these are shown."
     if any(scope not in (*welcome.created, *welcome.given) for scope in SCOPES):
         yield "Keys that were made before are not shown again. A new one, to take the place of <…>:"
-        yield f"  apinalytics keys create write --data-dir {welcome.data_dir}"
+        yield f"  {welcome.program} keys create write --data-dir {welcome.data_dir}"
     yield ""
     yield "1. Start an instrumented program with these variables, in any language:"
     yield ""
@@ -86,8 +105,8 @@ def _lines(welcome: Welcome) -> Iterator[str]:
     yield ""
     if "read" not in welcome.given:
         yield f"  export APINALYTICS_READ_KEY={welcome.key('read')}"
-    yield f"  apinalytics query --server {welcome.url}"
+    yield f"  {welcome.program} query --server {welcome.url}"
     yield ""
-    yield f"No data? apinalytics doctor --server {welcome.url} --grpc {welcome.grpc}"
+    yield f"No data? {welcome.program} doctor --server {welcome.url} --grpc {welcome.grpc}"
     yield f"Or open {welcome.url}/ and type in the read key."
     yield ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 
 from otel_apinalytics.catalogue import INBOUND, OUTBOUND, WEIGHT_SCALE
 from otel_apinalytics.normalize.outcomes import RECEIVED, REFUSED
@@ -132,7 +132,10 @@ def _ledger_rows(engine: Engine, application: str, timeout_s: float) -> list[_Ro
         f"GROUP BY {keys} ORDER BY {keys} SETTINGS max_execution_time = {timeout_s}",
         {"application": application},
     ).rows
-    return [(*map(str, row[:4]), int(row[4]), row[5]) for row in found]
+    return [
+        (str(key_id), str(transport), str(outcome), str(reason), int(items), _utc(last))
+        for key_id, transport, outcome, reason, items, last in found
+    ]
 
 
 def _last_ever(engine: Engine, application: str, timeout_s: float) -> datetime | None:
@@ -146,7 +149,12 @@ def _last_ever(engine: Engine, application: str, timeout_s: float) -> datetime |
         f"SETTINGS max_execution_time = {timeout_s}",
         {"application": application},
     ).rows
-    return rows[0][0] if rows else None
+    return _utc(rows[0][0]) if rows else None
+
+
+def _utc(at: datetime) -> datetime:
+    """Return a time of the store, which its client gives without a zone."""
+    return at.replace(tzinfo=timezone.utc)
 
 
 def _outcomes(rows: Sequence[_Row]) -> Outcomes:
@@ -178,7 +186,7 @@ def _stored(engine: Engine, application: str, timeout_s: float, asked: Range | N
     parameters: dict[str, object] = {"application": application}
     # By hours, of which the store keeps sums.
     by_direction = {
-        str(direction): (requests / WEIGHT_SCALE, first, last)
+        str(direction): (requests / WEIGHT_SCALE, _utc(first), _utc(last))
         for direction, requests, first, last in engine.query(
             "SELECT direction, sum(weight), min(hour), max(hour) FROM events "
             f"WHERE {tenant_condition()} GROUP BY direction {settings}",
@@ -188,11 +196,11 @@ def _stored(engine: Engine, application: str, timeout_s: float, asked: Range | N
     if not by_direction:
         return Stored(None, None, 0, 0, None if asked is None else False)
     last_hour = max(last for _, _, last in by_direction.values())
-    last_event = engine.query(
+    ((last_event,),) = engine.query(
         f"SELECT max(timestamp) FROM events WHERE {tenant_condition()} "
         f"AND events.hour = toDateTime(%(hour)s, 'UTC') {settings}",
         {**parameters, "hour": int(last_hour.timestamp())},
-    ).rows[0][0]
+    ).rows
     in_range = None
     if asked is not None:
         bounds = {"start_us": asked[0], "end_us": asked[1]}
@@ -203,4 +211,4 @@ def _stored(engine: Engine, application: str, timeout_s: float, asked: Range | N
         in_range = bool(found.rows)
     first = min(first for _, first, _ in by_direction.values())
     inbound, outbound = (by_direction.get(name, (0.0,))[0] for name in (INBOUND, OUTBOUND))
-    return Stored(first, last_event, inbound, outbound, in_range)
+    return Stored(first, _utc(last_event), inbound, outbound, in_range)

@@ -96,10 +96,16 @@ class Refusals:
             self._wake.notify()
 
     def last(self, application: str) -> Refusal | None:
-        """Return the latest that is this application's, or may be, since the start."""
+        """Return the latest that is this application's since the start, or else may be."""
         with self._wake:
             return next(
-                (r for r in reversed(self._last) if r.application in (None, application)), None
+                (
+                    refusal
+                    for whose in (application, None)
+                    for refusal in reversed(self._last)
+                    if refusal.application == whose
+                ),
+                None,
             )
 
     def faults(self) -> list[str]:

@@ -166,18 +166,19 @@ class Applications:
         """
         with self._ring.changes() as (contents, tables):
             _refuse_removed(find_application(contents, application))
-            secret = new_secret(wanted.scope)
+            secret, now = new_secret(wanted.scope), _now()
             key = KeyRecord(
                 application=application,
                 key_id=new_key_id(),
                 scope=wanted.scope,
                 digest=digest_of(secret),
-                created_at=_now(),
+                created_at=now,
                 name=wanted.name,
                 note=wanted.note,
                 expires_at=wanted.expires_at,
                 binding=wanted.binding,
                 limits=wanted.limits,
+                lifetime=None if wanted.expires_at is None else wanted.expires_at - now,
             )
             tables.write_key(key)
         return key, secret
@@ -226,15 +227,16 @@ class Applications:
             now = _now()
             if old.state(now) is not State.ACTIVE:
                 raise _not_in_use(old)
-            if expires_at is None and old.expires_at is not None:
-                expires_at = now + (old.expires_at - old.created_at)
+            # Not what is left of it: that it was rotated before has cut it short.
+            lifetime = expires_at - now if expires_at else old.lifetime
             secret = new_secret(old.scope)
             new = replace(
                 old,
                 key_id=new_key_id(),
                 digest=digest_of(secret),
                 created_at=now,
-                expires_at=expires_at,
+                expires_at=None if lifetime is None else now + lifetime,
+                lifetime=lifetime,
             )
             # First: if nothing comes after it, there is a key too many, not too few.
             tables.write_key(new)

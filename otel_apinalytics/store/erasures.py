@@ -104,29 +104,45 @@ class Erasures:
         # One at a time: each may write days of events again.
         self._worker = ThreadPoolExecutor(1, "erasures")
 
-    def begin(self, application: str, consumer: str) -> str:
+    def begin(
+        self, application: str, consumer: str, note: Callable[[str], None] = lambda erasure: None
+    ) -> str:
         """Begin to erase a consumer, and return the erasure's name.
 
         One that waits for its turn does for what is acknowledged until then, too.
+
+        Args:
+            application: Whose consumer.
+            consumer: Its id.
+            note: Called with the erasure's name before anything is erased.
 
         Raises:
             RetryableError: The service is stopping.
         """
         subject = Subject(application, consumer)
+        waiting = self._waiting(subject)
+        erasure = waiting or uuid.uuid4().hex
+        note(erasure)
+        if not waiting:
+            self._submit(erasure, subject)
+        return erasure
+
+    def _waiting(self, subject: Subject) -> str | None:
         with self._lock:
             for begun in self._begun.values():
-                if begun.subject == subject and not (
-                    begun.receipt.running() or begun.receipt.done()
-                ):
+                is_begun = begun.receipt.running() or begun.receipt.done()
+                if begun.subject == subject and not is_begun:
                     return begun.erasure
-            erasure = uuid.uuid4().hex
+        return None
+
+    def _submit(self, erasure: str, subject: Subject) -> None:
+        with self._lock:
             try:
                 receipt = self._worker.submit(self._run, erasure, subject)
             except RuntimeError:
                 raise RetryableError("the service is stopping") from None
             self._begun[erasure] = _Begun(erasure, subject, receipt)
             self._forget()
-        return erasure
 
     def receipt(self, erasure: str, application: str | None, timeout_s: float) -> Receipt | None:
         """Wait for the receipt of an erasure; return None if it is still under way.

@@ -52,7 +52,8 @@ def _forget(log: Path) -> int:
     true = [line for line in lines if _is_true(line, parts)]
     untrue = len(lines) - len(true)
     if untrue:
-        _logger.warning("%d inserts were begun, and are forgotten: %s", untrue, log)
+        # After a kill these are inserts that did not end; after a deletion, parts that are gone.
+        _logger.info("%d inserts have no part, and are forgotten: %s", untrue, log)
         scratch = log.with_name(f".{log.name}.new")
         scratch.write_text("".join(true), "utf-8", "surrogateescape")
         os.replace(scratch, log)

@@ -79,20 +79,33 @@ class KeyRing:
     ) -> Key:
         """Return the key with this secret, and take a request of its limits.
 
-        The look-up is by SHA-256 of the secret, so that its timing tells nothing of use about the
-        secrets that exist.
+        It raises what `identify` and `admit` do.
 
         Args:
             application: Application id as sent, or None where only the key was sent.
             secret: The key in clear, or None.
             scopes: What it may be a key for; one is enough.
             address: Where it came from.
+        """
+        key = self.identify(application, secret, address)
+        self.admit(key, *scopes)
+        return key
+
+    def identify(self, application: str | None, secret: str | None, address: str = "") -> Key:
+        """Return the key with this secret; whether it may do what is asked is not looked at.
+
+        The look-up is by SHA-256 of the secret, so that its timing tells nothing of use about the
+        secrets that exist.
+
+        Args:
+            application: Application id as sent, or None where only the key was sent.
+            secret: The key in clear, or None.
+            address: Where it came from.
 
         Raises:
             AuthenticationError: There is no key, or it is unknown, not of this application, or not
                 valid any more.
-            PermissionDeniedError: The key has another scope.
-            TooManyRequestsError: The key, or the address, has done too much.
+            TooManyRequestsError: The address has done too much.
         """
         if not secret:
             self._telemetry.authentication_failed("missing")
@@ -117,8 +130,8 @@ class KeyRing:
             self._telemetry.authentication_failed("unknown")
             raise AuthenticationError("unknown application or key", self._known(application))
         self._strangers.accepted(address, digest)
-        key, now = entry.key, self._clock()
-        if entry.is_revoked or entry.ends_at <= now:
+        key = entry.key
+        if entry.is_revoked or entry.ends_at <= self._clock():
             reason = "revoked" if entry.is_revoked else "expired"
             self._telemetry.authentication_failed(reason)
             raise AuthenticationError(
@@ -126,17 +139,37 @@ class KeyRing:
                 key.application,
                 key.key_id,
             )
+        return key
+
+    def admit(self, key: Key, *scopes: Scope) -> None:
+        """Take a request of a key's limits, and refuse it if the key is for something else.
+
+        Args:
+            key: The key.
+            scopes: What it may be a key for; one is enough.
+
+        Raises:
+            PermissionDeniedError: The key has another scope.
+            TooManyRequestsError: The key has done too much.
+        """
+        try:
+            self._allowances.take_request(key)
+        except TooManyRequestsError:
+            self._telemetry.authentication_failed("rate_limited")
+            raise
         if key.scope not in scopes:
             needed = " or ".join(scope.value for scope in scopes)
-            raise PermissionDeniedError(
+            raise self.forbidden(
+                key,
                 f"this is {_with_article(key.scope.value)} key; "
                 f"{_with_article(needed)} key is needed",
-                key.application,
-                key.key_id,
             )
-        self._allowances.take_request(key)
-        self._uses[key.application, key.key_id] = now
-        return key
+        self._uses[key.application, key.key_id] = self._clock()
+
+    def forbidden(self, key: Key, message: str) -> PermissionDeniedError:
+        """Count a request that a known key may not make; return what to raise."""
+        self._telemetry.authentication_failed("forbidden")
+        return PermissionDeniedError(message, key.application, key.key_id)
 
     def take_rows(self, key: Key, rows: int) -> None:
         """Take rows of the limits of a key that was let in; the next request may be refused."""

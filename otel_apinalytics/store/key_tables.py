@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from otel_apinalytics.store.keys import Application, Binding, KeyRecord, Limits, Scope
@@ -22,9 +22,11 @@ _APPLICATION_COLUMNS = (
 )  # fmt: skip
 _KEY_COLUMNS = (
     "application", "key_id", "scope", "key_sha256", "created_at", "name", "note", "expires_at",
-    "bound_field", "bound_value", "requests_per_minute", "rows_per_minute", "changed_at",
+    "bound_field", "bound_value", "requests_per_minute", "rows_per_minute", "lifetime_us",
+    "changed_at",
 )  # fmt: skip
 _ID_COLUMNS = ("application", "key_id")
+_MICROSECOND = timedelta(microseconds=1)
 _TABLES = ("applications", "keys", "revoked_keys")
 KeyName = tuple[str, str]
 
@@ -119,7 +121,8 @@ class KeyTables:
         field, value = (key.binding.field, key.binding.value) if key.binding else ("", "")
         row = (
             key.application, key.key_id, key.scope.value, key.digest, key.created_at, key.name,
-            key.note, key.expires_at, field, value, key.limits.requests, key.limits.rows, _now(),
+            key.note, key.expires_at, field, value, key.limits.requests, key.limits.rows,
+            None if key.lifetime is None else key.lifetime // _MICROSECOND, _now(),
         )  # fmt: skip
         self._insert("keys", _KEY_COLUMNS, row)
 
@@ -158,7 +161,7 @@ def _application(row: tuple[Any, ...]) -> Application:
 
 def _key(row: tuple[Any, ...], revoked: Mapping[KeyName, datetime]) -> KeyRecord:
     application, key_id, scope, digest, created_at, name, note, expires_at, *rest = row
-    field, value, requests, rows, _ = rest
+    field, value, requests, rows, lifetime_us, _ = rest
     return KeyRecord(
         application=application,
         key_id=key_id,
@@ -171,6 +174,7 @@ def _key(row: tuple[Any, ...], revoked: Mapping[KeyName, datetime]) -> KeyRecord
         binding=Binding(field, value) if field else None,
         limits=Limits(requests, rows),
         revoked_at=revoked.get((application, key_id)),
+        lifetime=None if lifetime_us is None else lifetime_us * _MICROSECOND,
     )
 
 

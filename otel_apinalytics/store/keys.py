@@ -7,7 +7,7 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Literal, get_args
 
@@ -113,6 +113,7 @@ class KeyRecord:
         binding: The only rows that it sees; None for all of its application.
         limits: Its own limits; where it has none, those of its scope hold.
         revoked_at: Since when it lets nobody in; None if it is not revoked.
+        lifetime: For how long it was made, whatever moved its end since; None for ever.
     """
 
     application: str
@@ -126,6 +127,7 @@ class KeyRecord:
     binding: Binding | None = None
     limits: Limits = NO_LIMITS
     revoked_at: datetime | None = None
+    lifetime: timedelta | None = None
 
     def state(self, now: datetime) -> State:
         """Return whether it lets anybody in."""

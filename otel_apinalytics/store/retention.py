@@ -32,10 +32,10 @@ class Table(NamedTuple):
     receipt: str
 
 
-_REJECTED = Table("rejected", "received_at")
+REJECTED = Table("rejected", "received_at")
 TABLES = (
     Table("events", "received_at"),
-    _REJECTED,
+    REJECTED,
     Table("ledger_records", "minute"),
     Table("audit", "at"),
 )
@@ -171,23 +171,40 @@ class Retention:
                 self._keep_newest(str(application), kept)
 
     def _keep_newest(self, application: str, kept: int) -> None:
-        of_application = f"application = {sql_text(application)}"
-        # Those that came at the same time as the last one that is kept are kept too.
-        ((oldest,),) = self._engine.query(
-            "SELECT toUnixTimestamp64Micro(received_at) FROM rejected "
-            f"WHERE {of_application} ORDER BY received_at DESC LIMIT 1 OFFSET {kept - 1}"
-        ).rows
-        where = f"{of_application} AND toUnixTimestamp64Micro(received_at) < {oldest}"
+        where = beyond(self._engine, application, kept)
         ((count,),) = self._engine.query(f"SELECT count() FROM rejected WHERE {where}").rows
         if count:
-            self._delete(_REJECTED, f"WHERE {where}")
-            self._count(_REJECTED, count)
+            self._delete(REJECTED, f"WHERE {where}")
+            self._count(REJECTED, count)
 
     def _delete(self, table: Table, what: str) -> None:
         delete_rows(self._engine, table.name, f"DELETE {what}", self._stopping)
 
     def _count(self, table: Table, rows: int) -> None:
         self._telemetry.deleted_rows.labels(table.name).inc(rows)
+
+
+def beyond(engine: Engine, application: str, kept: int, settings: str = "") -> str:
+    """Return the condition of the dead letters of an application that are too many.
+
+    Those that came at the same time as the last one that is kept are kept too.
+
+    Args:
+        engine: The store.
+        application: Whose dead letters.
+        kept: How many are kept.
+        settings: Of the question for it.
+
+    Raises:
+        EngineError: The store does not answer.
+    """
+    of_application = f"application = {sql_text(application)}"
+    rows = engine.query(
+        "SELECT toUnixTimestamp64Micro(received_at) FROM rejected "
+        f"WHERE {of_application} ORDER BY received_at DESC LIMIT 1 OFFSET {kept - 1} {settings}"
+    ).rows
+    oldest = rows[0][0] if rows else 0
+    return f"{of_application} AND toUnixTimestamp64Micro(received_at) < {oldest}"
 
 
 def _is_expired(partition: str, group: _Group, limit: float) -> bool:

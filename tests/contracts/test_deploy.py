@@ -156,6 +156,8 @@ def test_the_unit_gives_time_to_stop() -> None:
     assert service["KillMode"] == "mixed"
     assert int(service["TimeoutStopSec"]) >= 60
     assert service["Restart"] == "on-failure"
+    # Of a wrong setting, a second start knows no better.
+    assert service["RestartPreventExitStatus"] == "2"
     assert service["DynamicUser"] == "yes"
     variables = re.findall(rf"(?m)^Environment={PREFIX}(\w+)", text)
     assert {name.lower() for name in variables} <= set(Settings.model_fields)

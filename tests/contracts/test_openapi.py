@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 import time
@@ -323,16 +324,20 @@ def test_rows_of_answers_are_counted(api: Client, operations: list[Operation]) -
         url = operation.url()
         headers = _HEADERS[operation.tag]
         assert api.request("GET", url, None, headers)[0] == 200
-        entries = wait_for(
-            lambda path=operation.path: [  # type: ignore[misc]
-                entry
-                for entry in api.request("GET", "/1/audit/0/now/", None, ADMIN_HEADERS)[1][
-                    "entries"
-                ]
-                if (entry["route"], entry["status"]) == (path, 200)
-            ]
-        )
+        entries = wait_for(functools.partial(answered, api, operation.path))
         assert entries[0]["rows"] > 0, operation.path
+
+
+def answered(api: Client, path: str) -> list[dict[str, Any]]:
+    """Return the entries of the audit of questions that were answered, newest first."""
+    audit = "/1/audit/0/now/?action=read&limit=10000"
+    entries = api.request("GET", audit, None, ADMIN_HEADERS)[1]["entries"]
+    routes = (entry["route"].replace(":path", "") for entry in entries)
+    return [
+        entry
+        for route, entry in zip(routes, entries, strict=True)
+        if (route, entry["status"]) == (path, 200)
+    ]
 
 
 def test_other_methods_are_refused(api: Client, operations: list[Operation]) -> None:

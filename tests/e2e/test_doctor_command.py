@@ -8,12 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.e2e.test_tls import CA, CLIENT_CA, tls_service
 from tests.integration.test_doctor import http_server, service_that_says
-from tests.support.clients import ADMIN_KEY, READ_HEADERS, READ_KEY, WRITE_KEY
+from tests.support.clients import ADMIN_HEADERS, ADMIN_KEY, READ_HEADERS, READ_KEY, WRITE_KEY
 from tests.support.service_process import ServiceProcess, environment, service_process
 from tests.support.waiting import wait_for
 
@@ -101,6 +102,25 @@ def test_keys_in_files_and_another_address(service: ServiceProcess, tmp_path: Pa
     assert ended.returncode == 0, ended.stdout
 
 
+def test_a_service_on_this_machine(tmp_path: Path) -> None:
+    """It is found by its data directory, with both of its ports, and needs no admin key."""
+    data_dir = tmp_path / "data"
+    keys = {"write_key": WRITE_KEY, "read_key": READ_KEY}
+    config = tmp_path / "apinalytics.toml"
+    config.write_text(f'data_dir = "{data_dir}"\n')
+    with service_process(data_dir):
+        for named in ((), ("--data-dir", str(data_dir)), ("--config", str(config))):
+            settings = keys if named else {**keys, "data_dir": str(data_dir)}
+            ended = run("doctor", *named, **settings)
+            assert ended.returncode == 0, ended.stdout
+            assert "12 fine, 0 wrong, 2 not checked" in ended.stdout
+        # What is named otherwise is not looked for here.
+        ended = run("doctor", "--server", "localhost:1", data_dir=str(data_dir))
+        assert "localhost:1" in ended.stdout
+    ended = run("doctor", "--data-dir", str(tmp_path))
+    assert (ended.returncode, ended.stderr) == (1, f"apinalytics: no service runs in {tmp_path}\n")
+
+
 def test_with_tls_and_client_certificates(tmp_path: Path) -> None:
     """All is checked by TLS too; without a certificate of one's own it says that one is wanted."""
     with tls_service(tmp_path, CA.issue(days=60), CLIENT_CA) as tls:
@@ -155,24 +175,31 @@ def test_refusals_survive_a_restart(tmp_path: Path) -> None:
     """The status says after it what was refused before it, and since when nothing arrived."""
     data_dir = tmp_path / "data"
 
-    def status(service: ServiceProcess) -> dict[str, object]:
-        found: dict[str, object] = service.client.request(
-            "GET", "/1/status/", headers=READ_HEADERS
-        )[1]
+    def status(service: ServiceProcess) -> dict[str, Any]:
+        found: dict[str, Any] = service.client.request("GET", "/1/status/", headers=READ_HEADERS)[1]
         return found
 
     wrong = {"X-Auth-User": "shop", "X-Auth-Key": READ_KEY, "Content-Type": "application/json"}
     with service_process(data_dir) as service:
-        assert service.client.request("POST", "/1/event/", b"[]", wrong)[0] == 403
+        wanted = json.dumps({"scope": "write"}).encode()
+        _, made, _ = service.client.request("POST", "/1/keys/", wanted, ADMIN_HEADERS)
+        service.client.request("DELETE", f"/1/keys/{made['key_id']}/", None, ADMIN_HEADERS)
+        revoked = {**wrong, "X-Auth-Key": made["key"]}
+        assert service.client.request("POST", "/1/event/", b"[]", revoked)[0] == 401
+        for _ in range(2):
+            assert service.client.request("POST", "/1/event/", b"[]", wrong)[0] == 403
         before = status(service)["last_refusal"]
         assert service.stop() == 0
     with service_process(data_dir) as service:
         after = wait_for(lambda: status(service), until=lambda found: bool(found["last_refusal"]))
     assert isinstance(before, dict)
-    assert isinstance(after["last_refusal"], dict)
-    kept = ("transport", "kind", "key_id")
-    assert [after["last_refusal"][name] for name in kept] == [before[name] for name in kept]
-    assert "a write key is needed to send" in str(after["hint"])
+    # Both are of one minute: which was the last is not known any more.
+    refusals = {each["key_id"]: each["last_refusal"] for each in after["senders"]}
+    assert after["last_refusal"] in refusals.values()
+    of_wrong = refusals[before["key_id"]]
+    assert all(of_wrong[name] == before[name] for name in ("transport", "kind", "key_id"))
+    words = "they came with a key that was revoked, or has expired"
+    assert refusals[made["key_id"]]["reason"] == words
 
 
 @pytest.mark.parametrize(

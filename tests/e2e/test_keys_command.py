@@ -97,7 +97,7 @@ def test_applications(running: Running) -> None:
     hash_key = running.run("apps", "hash-key", "shop-2").stdout
     assert hash_key.startswith("aph_")
     assert hash_key.strip() in "\n".join(running.show("apps", "hash-key", "shop-2"))
-    assert_one_line(running.run("apps", "remove", "shop-2"), "for ever", "--yes")
+    assert_one_line(running.run("apps", "remove", "shop-2"), "is removed for ever: say --yes")
     assert "Aborted" in running.show("apps", "remove", "shop-2", type_in="n\n", code=1)[-1]
     assert running.ask("apps", "show", "shop-2")["removed_at"] is None
     assert "removed_at" in "\n".join(running.show("apps", "remove", "shop-2", type_in="y\n"))
@@ -121,14 +121,14 @@ def test_a_new_key_on_a_terminal(running: Running) -> None:
     """With all that is known of it."""
     lines = running.show(
         "keys", "create", "read", "--bound-to", "consumer_id:a:b", "--rows-per-minute", "1000",
-        "--note", "\x1b[31mred",
+        "--note", "\x9b31mred",
     )  # fmt: skip
     shown = fields(lines)
     assert running.status_of(shown["key"]) == 200
     assert shown["bound_to"] == "consumer_id:a:b"
     assert shown["rows_per_minute"] == "1,000"
     assert shown["expires_at"] == "-"
-    assert shown["note"] == "�[31mred"
+    assert shown["note"] == "�31mred"
     answer = running.ask("keys", "create", "write", "--json", "--requests-per-minute", "9")
     assert answer["key"].startswith("apw_")
     assert answer["requests_per_minute"] == 9
@@ -171,9 +171,20 @@ def test_a_service_on_this_machine_needs_no_key(running: Running) -> None:
     assert run_command("apps", "list", data_dir=str(running.data_dir)).stdout == listed.stdout
     left = running.data_dir / "service.json"
     assert stat.S_IMODE(left.stat().st_mode) == 0o600
-    assert set(json.loads(left.read_text())) == {"url", "number"}
+    assert set(json.loads(left.read_text())) == {"url", "grpc", "number"}
     made = run_command("keys", "create", "admin", *data_dir)
     assert running.run("keys", "list", admin_key=made.stdout.strip()).returncode == 0
+
+
+def test_a_data_directory_says_where_whatever_the_key_is(running: Running) -> None:
+    """A key that is given goes to the service that is named, not to where settings listen."""
+    named = ("--data-dir", str(running.data_dir), "--admin-key", ADMIN_KEY)
+    elsewhere = {"http": "localhost:1"}
+    ended = run_command("apps", "list", *named, **elsewhere)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["applications"][0]["application"] == APPLICATION
+    ended = run_command("apps", "list", *named, "--server", "localhost:1")
+    assert_one_line(ended, "no service answers at http://localhost:1")
 
 
 def test_settings_of_a_file(running: Running, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from tests.support.clients import READ_KEY
+from tests.support.clients import ADMIN_HEADERS, READ_KEY
 from tests.support.otlp import CALL, make_request, make_span
 from tests.support.service_process import service_process
 
@@ -73,6 +73,25 @@ def test_the_page_says_why_and_then_shows(tmp_path: Path, browser: Browser) -> N
         assert READ_KEY not in page.url
         assert page.evaluate("localStorage.length + sessionStorage.length") == 0
         assert errors == []
+        page.close()
+
+
+def test_a_customer_without_traffic(tmp_path: Path, browser: Browser) -> None:
+    """A key that sees one consumer is told that there is nothing, and not how to send."""
+    with service_process(tmp_path) as service:
+        wanted = b'{"scope": "read", "bound_to": {"consumer_id": "acme"}}'
+        _, made, _ = service.client.request("POST", "/1/keys/", wanted, ADMIN_HEADERS)
+        page = browser.new_page()
+        page.goto(f"http://{service.client.http}/")
+        page.locator("#key").fill(READ_KEY)
+        page.get_by_role("button", name="Show").click()
+        expect(page.locator("#start")).to_be_visible()
+        page.locator("#key").fill(made["key"])
+        page.get_by_role("button", name="Show").click()
+        notice = page.locator("#notice")
+        expect(notice).to_have_text("No calls in the last hour.")
+        expect(notice).not_to_have_class("bad")
+        expect(page.locator("#start")).to_be_hidden()
         page.close()
 
 

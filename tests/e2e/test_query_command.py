@@ -295,7 +295,7 @@ def test_no_key(service: ServiceProcess, command: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (["query", "--watch"], "--watch"),
+        (["query", "--watch"], "only a table on a terminal is drawn again"),
         (["query", "count", "--value", "weight"], "either"),
         (["query", "--limit", "0"], "--limit"),
         (["query", "--format", "xml"], "--format"),
@@ -305,9 +305,18 @@ def test_no_key(service: ServiceProcess, command: str) -> None:
 def test_options_that_do_not_fit(service: ServiceProcess, arguments: list[str], word: str) -> None:
     """As of any command: code 2, and how to use it."""
     ended = run(service, *arguments)
-    assert ended.returncode == 2
-    assert word in ended.stderr
+    assert (ended.returncode, ended.stdout) == (2, "")
+    # In a box, and in as many lines as that needs.
+    assert word in " ".join(ended.stderr.replace("│", " ").split())
     assert "Traceback" not in ended.stderr
+
+
+def test_parquet_on_a_terminal(service: ServiceProcess) -> None:
+    """It would be noise: it needs a file, or a pipe."""
+    command, http = ("events", "--format", "parquet"), service.client.http
+    with on_terminal(*command, read_key=READ_KEY, http=http) as terminal:
+        assert "Parquet is not for a terminal" in terminal.read()
+        assert terminal.process.wait(60) == 2
 
 
 def test_a_service_with_client_certificates(tmp_path: Path) -> None:

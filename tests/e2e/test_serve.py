@@ -102,7 +102,8 @@ def test_a_second_process_on_the_data_is_refused(tmp_path: Path) -> None:
         ended = run_to_its_end(
             "--data-dir", str(tmp_path), "--grpc", "localhost:0", "--http", "localhost:0"
         )
-        assert_one_clear_line(ended, str(tmp_path), "in use", str(first.process.pid))
+        words = f"{tmp_path} is in use by another process (pid {first.process.pid})"
+        assert_one_clear_line(ended, words)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -119,7 +120,33 @@ def test_an_unusable_directory_is_refused(tmp_path: Path) -> None:
     """A file in the way, as an example that holds for root too."""
     (tmp_path / "file").write_text("")
     path = str(tmp_path / "file" / "data")
-    assert_one_clear_line(run_to_its_end("--data-dir", path), "data directory", path)
+    words = f"cannot use the data directory {path}: Not a directory"
+    assert_one_clear_line(run_to_its_end("--data-dir", path), words)
+
+
+def test_what_is_stored_is_its_owners_alone(tmp_path: Path) -> None:
+    """Also in a directory that was there and is open, which is said."""
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    data_dir.chmod(0o755)
+    before = os.umask(0o022)
+    try:
+        with service_process(data_dir) as service:
+            service.client.export(make_request(make_span()))
+            wait_for(lambda: service.client.count())
+            assert service.stop() == 0
+    finally:
+        os.umask(before)
+    there = [path for path in data_dir.rglob("*") if not path.is_symlink()]
+    assert any(path.name == "data.bin" for path in there)
+    assert [path for path in there if path.stat().st_mode & 0o077] == []
+    # Of the directory itself, a start says so; that it ends there is another matter.
+    (data_dir / "log").rename(tmp_path / "log")
+    (data_dir / "log").write_text("")
+    free = ("--grpc", "localhost:0", "--http", "localhost:0")
+    ended = run_to_its_end("--data-dir", str(data_dir), *free)
+    assert f"the data directory {data_dir} is open to others (mode 755)" in ended.stderr
+    assert "chmod 700" in ended.stderr
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -139,7 +166,9 @@ def test_an_unwritable_directory_is_refused(tmp_path: Path) -> None:
         (("--store", "clickhouse://h:abc/d"), {}, ["DSN"]),
         (("--config", "missing.toml"), {}, ["there is no settings file", "missing.toml"]),
         ((), {"writekey": "x"}, ["unknown setting APINALYTICS_WRITEKEY", "APINALYTICS_WRITE_KEY"]),
-        ((), {"query_timeout_s": "soon"}, ["query_timeout_s"]),
+        ((), {"query_timeout_s": "soon"}, ["query_timeout_s", "'soon' (APINALYTICS_QUERY"]),
+        (("--config", "/"), {}, ["there is no settings file /"]),
+        (("--config", "/proc/self/mem"), {}, ["cannot read the settings file /proc/self/mem"]),
         (("--store", "mysql://h/d"), {}, ["mysql://h/d", "chdb://", "clickhouse://"]),
         (("--store", "clickhouse://u:hidden@localhost:1/d"), {}, ["cannot open the store"]),
         ((), {"write_key": "same", "read_key": "same"}, ["each needs its own"]),

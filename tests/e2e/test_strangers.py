@@ -13,9 +13,10 @@ import grpc
 import pytest
 import urllib3
 
-from tests.support.clients import ADMIN_HEADERS, READ_KEY, WRITE_KEY, Client
+from tests.support.clients import ADMIN_HEADERS, READ_HEADERS, READ_KEY, WRITE_KEY, Client
 from tests.support.otlp import make_request, make_span
 from tests.support.service_process import service_process
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture
@@ -90,3 +91,46 @@ def test_guesses_by_grpc(client: Client) -> None:
 def status_of(client: Client, secret: str) -> int:
     """Return the status of a question."""
     return client.request("GET", "/1/fields/", None, {"X-Auth-Key": secret})[0]
+
+
+@pytest.mark.parametrize(
+    ("trusted", "believed"), [("", False), ('["127.0.0.1", "::1"]', True), ('["192.0.2.1"]', False)]
+)
+def test_who_says_that_it_is_somebody_else(tmp_path: Path, trusted: str, believed: bool) -> None:
+    """Any program here may send the header: only a proxy that settings name is believed."""
+    with service_process(tmp_path / "data", trusted_proxies=trusted) as service:
+        client = service.client
+        for said in ("192.0.2.7", "nobody"):
+            headers = {**READ_HEADERS, "X-Forwarded-For": f"198.51.100.1, {said}"}
+            assert client.request("GET", f"/1/fields/?said={said}", None, headers)[0] == 400
+        entries = wait_for(
+            lambda: client.request("GET", "/1/audit/-1h/now/?action=read", None, ADMIN_HEADERS)[1][
+                "entries"
+            ],
+            until=lambda found: "nobody" in json.dumps(found),
+        )
+        addresses = {
+            each["value"]: entry["client_address"]
+            for entry in entries
+            for each in entry["parameters"]
+            if each["name"] == "said"
+        }
+        own = ("127.0.0.1", "::1")
+        assert addresses["192.0.2.7"] in (("192.0.2.7",) if believed else own)
+        assert addresses["nobody"] in own
+        slowed = slow_down(client)
+        other = {"X-Auth-Key": "guess", "X-Forwarded-For": "192.0.2.8"}
+        # Somebody else is one only if that is believed.
+        assert slowed == 429
+        assert client.request("GET", "/1/fields/", None, other)[0] == (401 if believed else 429)
+
+
+def slow_down(client: Client) -> int:
+    """Try keys that there are not for somebody until they are not looked at; return the status."""
+    with urllib3.PoolManager(retries=False) as pool:
+        for number in range(10_000):
+            headers = {"X-Auth-Key": f"guess-{number}", "X-Forwarded-For": "192.0.2.9"}
+            answer = pool.request("GET", f"http://{client.http}/1/fields/", headers=headers)
+            if answer.status != 401:
+                return answer.status
+    return 401

@@ -81,6 +81,23 @@ def test_a_refused_question_is_too(client: Client) -> None:
     assert ADMIN_KEY not in json.dumps(audited(client))
 
 
+def test_a_known_key_that_may_not_is_too(client: Client) -> None:
+    """Another scope, another's things, too many requests: of these the first."""
+    wanted = json.dumps({"scope": "read", "requests_per_minute": 2}).encode()
+    _, made, _ = client.request("POST", "/1/keys/", wanted, ADMIN_HEADERS)
+    own = {"X-Auth-Key": made["key"]}
+    for path, status in (("keys", 403), ("fields", 200), ("fields", 429), ("fields", 429)):
+        assert client.request("GET", f"/1/{path}/", None, own)[0] == status
+    path = "/1/timeseries/-1h/now/?x=of-a-sender"
+    assert client.request("GET", path, None, WRITE_HEADERS)[0] == 403
+    (sender,) = find(client, "x", "of-a-sender")
+    assert (sender["status"], sender["action"]) == (403, "read")
+    found = audited(client, key=made["key_id"])
+    assert [(entry["route"], entry["status"]) for entry in reversed(found)] == [
+        ("/1/keys/", 403), ("/1/fields/", 200), ("/1/fields/", 429),
+    ]  # fmt: skip
+
+
 def test_a_change_is_on_disk_before_it_is_answered(service: Service, client: Client) -> None:
     """It is loaded with what was acknowledged before."""
     body = json.dumps({"events_days": 91}).encode()
@@ -105,6 +122,46 @@ def test_keys_and_applications_are_in_the_audit(service: Service, client: Client
     actions = {each["action"]: each for each in entries if "audited" in json.dumps(each)}
     assert len(actions) >= 2, entries
     assert made["key"] not in json.dumps(audited(client))
+
+
+def test_what_a_key_was_made_and_changed_to(client: Client) -> None:
+    """The values; also of a change that was refused for its body, or for a parameter."""
+    wanted = {
+        "scope": "read", "name": "page of acme", "bound_to": {"consumer_id": "audited-acme"},
+        "expires_at": "+30d", "rows_per_minute": 7,
+    }  # fmt: skip
+    _, made, _ = client.request("POST", "/1/keys/", json.dumps(wanted).encode(), ADMIN_HEADERS)
+    path = f"/1/keys/{made['key_id']}/"
+    for body in ({"name": "changed", "rows_per_minute": None}, {"name": 7}):
+        client.request("PATCH", path, json.dumps(body).encode(), ADMIN_HEADERS)
+    client.request("DELETE", f"{path}?dry_run=true", None, ADMIN_HEADERS)
+    client.request("POST", f"{path}rotate/", b'{"old_expires_at": "+1h"}', ADMIN_HEADERS)
+    client.request("POST", "/1/keys/", b'{"scope": "none", "a": 1}', ADMIN_HEADERS)
+    (entry,) = find(client, "made", made["key_id"])
+    assert (entry["action"], named(entry)) == (
+        "key.make",
+        [
+            ("application", APPLICATION), ("scope", "read"), ("name", "page of acme"),
+            ("expires_at", "+30d"), ("bound_to", "consumer_id:audited-acme"),
+            ("rows_per_minute", "7"), ("made", made["key_id"]),
+        ],
+    )  # fmt: skip
+    wait_for(
+        lambda: [each["status"] for each in audited(client, action="key.revoke")],
+        until=lambda found: 400 in found,
+    )
+    found = {
+        (each["action"], each["status"]): named(each)
+        for each in audited(client, action="key")
+        if ("key_id", made["key_id"]) in named(each)
+    }
+    assert set(found) == {
+        ("key.change", 200), ("key.change", 400), ("key.revoke", 400), ("key.rotate", 201)
+    }  # fmt: skip
+    assert {("name", "changed"), ("rows_per_minute", "null")} < set(found["key.change", 200])
+    assert ("dry_run", "true") in found["key.revoke", 400]
+    assert ("old_expires_at", "+1h") in found["key.rotate", 201]
+    assert ("key.make", 400) in {(e["action"], e["status"]) for e in audited(client, action="key")}
 
 
 def test_filters_and_formats(client: Client) -> None:

@@ -125,8 +125,9 @@ def test_the_erasure_itself_is_in_the_audit(service: Service, client: Client) ->
     path = "/1/audit/-1h/now/?action=consumer"
     entries = client.request("GET", path, None, ADMIN_HEADERS)[1]["entries"]
     of_it = [each for each in entries if receipt["erasure"] in json.dumps(each)]
-    assert [each["action"] for each in of_it] == ["consumer.erase", "consumer.erased"]
-    parameters = {each["name"]: each["value"] for each in of_it[1]["parameters"]}
+    # Newest first: who wanted it was on disk before anything was erased.
+    assert [each["action"] for each in of_it] == ["consumer.erased", "consumer.erase"]
+    parameters = {each["name"]: each["value"] for each in of_it[0]["parameters"]}
     assert parameters["events"] == "1"
     assert "erased-quietly" not in json.dumps(entries)
 

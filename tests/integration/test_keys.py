@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import itertools
 import json
 import time
@@ -228,6 +229,49 @@ def test_rotation_with_overlap(client: Client, application: str) -> None:
     assert last["old"]["expires_at"] == newer["expires_at"]
 
 
+def test_a_rotation_that_is_repeated(client: Client, application: str) -> None:
+    """As after a lost answer: the end that the first one set is not taken for the key's own."""
+    for_ever = make_key(client, application)
+    for_a_while = make_key(client, application, expires_at="+10d")
+    for made, days in ((for_ever, None), (for_a_while, 10)):
+        for _ in range(3):
+            status, new = ask(client, "POST", f"/1/keys/{made['key_id']}/rotate/")
+            assert status == 201
+            assert days_of(new) == days
+        # And what follows from it.
+        assert days_of(ask(client, "POST", f"/1/keys/{new['key_id']}/rotate/")[1]) == days
+        assert days_of(new["old"]) == 1
+    # An end that was set later is not inherited either.
+    ask(client, "PATCH", f"/1/keys/{new['key_id']}/", {"expires_at": "+2d"})
+    assert days_of(ask(client, "POST", f"/1/keys/{new['key_id']}/rotate/")[1]) == 10
+
+
+def days_of(key: Mapping[str, Any]) -> int | None:
+    """Return for how many days a key is good yet."""
+    if key["expires_at"] is None:
+        return None
+    return round((datetime.fromisoformat(key["expires_at"]) - now()) / timedelta(days=1))
+
+
+def now() -> datetime:
+    """Return the time, UTC."""
+    return datetime.now(timezone.utc)
+
+
+def test_a_key_of_an_earlier_version(service: Service, client: Client, application: str) -> None:
+    """It was made for as long as its end says."""
+    for key_id, end in (("early-1", "NULL"), ("early-2", "now64(6) + INTERVAL 10 DAY")):
+        service.engine.command(
+            "INSERT INTO keys (application, key_id, scope, key_sha256, created_at, expires_at) "
+            f"SELECT '{application}', '{key_id}', 'read', unhex(hex(SHA256('{key_id}'))), "
+            f"now64(6), {end}"
+        )
+    # Any change has all of them read.
+    make_key(client, application)
+    assert days_of(ask(client, "POST", "/1/keys/early-1/rotate/")[1]) is None
+    assert days_of(ask(client, "POST", "/1/keys/early-2/rotate/")[1]) == 10
+
+
 def test_last_use(service: Service, client: Client, application: str) -> None:
     """It is known at once, and written once in a while."""
     made = make_key(client, application)
@@ -332,6 +376,8 @@ def test_the_hash_key(client: Client, application: str) -> None:
         ({"scope": "read", "bound_to": {}}, "bound_to"),
         ({"scope": "read", "bound_to": {"consumer_id": ""}}, "bound_to"),
         ({"scope": "read", "bound_to": {"url": "/"}}, "bound_to"),
+        ({"scope": "read", "bound_to": {"consumer_id": "a\x1b[31m"}}, "bound_to"),
+        ({"scope": "read", "note": "a\x1b[31m"}, "note"),
         ({"scope": "read", "bound_to": {"consumer_id": "a", "plan_id": "b"}}, "bound_to"),
         ({"scope": "write", "bound_to": {"consumer_id": "a"}}, "bound_to"),
         ({"scope": "read", "requests_per_minute": 0}, "requests_per_minute"),
@@ -347,6 +393,25 @@ def test_a_wrong_body(client: Client, body: Any, parameter: str | None) -> None:
     assert status == (404 if parameter == "application" else 400), error
     assert error["parameter"] == parameter
     assert error["allowed"] or status == 404
+
+
+def test_what_is_no_json_is_said(client: Client) -> None:
+    """A body that is compressed, half of a surrogate pair, anything else than an object."""
+    compressed = gzip.compress(b'{"scope": "read"}')
+    sent = {**ADMIN_HEADERS, "Content-Encoding": "gzip"}
+    status, answer, _ = client.request("POST", "/1/keys/", compressed, sent)
+    assert (status, problem(answer)["parameter"]) == (415, "Content-Encoding")
+    for body, words in (
+        (b'{"scope": "read", "name": "\\ud800"}', "hex escape"),
+        (b'{"scope": ', "EOF while parsing"),
+        (b"[]", "it is something else"),
+    ):
+        status, answer, _ = client.request("POST", "/1/keys/", body, ADMIN_HEADERS)
+        assert status == 400
+        assert words in problem(answer)["message"]
+    wanted = json.dumps({"scope": "read", "note": "two\n\tlines"}).encode()
+    status, made, _ = client.request("POST", "/1/keys/", wanted, ADMIN_HEADERS)
+    assert (status, made["note"]) == (201, "two\n\tlines")
 
 
 @pytest.mark.parametrize("name", ["a b", "-a", "é", "x" * 65, "%00", "a%2Fb"])
@@ -439,9 +504,16 @@ def test_failed_authentications_are_counted(client: Client, application: str) ->
         assert client.request("GET", "/1/fields/", None, headers)[0] == 401
     mixed = {"X-Auth-User": application, "X-Auth-Key": READ_KEY}
     assert client.request("GET", "/1/fields/", None, mixed)[0] == 401
+    # Keys that are known, and are for something else, or have done what they may.
+    bound = make_key(client, application, bound_to={"plan_id": "x"}, requests_per_minute=2)
+    for path, status in (("status", 403), ("keys", 403), ("fields", 429), ("keys", 429)):
+        assert ask(client, "GET", f"/1/{path}/", headers=with_key(bound[SECRET]))[0] == status
     after = failures(client)
     counted = {reason: after[reason] - before[reason] for reason in after}
-    assert counted == {"missing": 2, "unknown": 2, "revoked": 1, "expired": 0, "slowed": 0}
+    assert counted == {
+        "missing": 2, "unknown": 2, "revoked": 1, "expired": 0, "slowed": 0, "forbidden": 2,
+        "rate_limited": 2,
+    }  # fmt: skip
 
 
 def failures(client: Client) -> dict[str, float]:

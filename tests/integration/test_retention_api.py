@@ -110,6 +110,28 @@ def test_what_would_go_can_be_seen_before(service: Service, client: Client) -> N
     assert show(client)["limits"] == before["limits"]
 
 
+def test_dead_letters_that_would_be_too_many_are_seen_before(
+    service: Service, client: Client
+) -> None:
+    """They go within a minute, not with their day."""
+    day = (time.time() // DAY_S - 3) * DAY_S
+    service.engine.command(
+        "INSERT INTO rejected (application, record_id, received_at) "
+        f"SELECT '{KEPT}', toString(number), fromUnixTimestamp64Micro({int(day * 1e6)}, 'UTC') "
+        "+ number FROM numbers(9)"
+    )
+
+    def found(**parameters: str) -> list[tuple[int, bool]]:
+        return [
+            (each["rows"], datetime.fromisoformat(each["removed_after"]).timestamp() > time.time())
+            for each in show(client, **parameters)["days"]
+            if each["table"] == "rejected"
+        ]
+
+    assert found() == [(9, True)]
+    assert found(rejected_rows="2") == [(7, False), (2, True)]
+
+
 def test_limits_are_taken_back_and_others_stay(client: Client) -> None:
     """Null is for that of the settings."""
     put(client, {"application": KEPT, "events_days": 7, "rejected_rows": 10})

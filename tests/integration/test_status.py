@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -193,13 +194,24 @@ def test_the_answer_of_an_application_with_data(client: Client) -> None:
     assert client.post_events([{"timestamp": "never"}])[0] == 400
     body = wait_for(
         lambda: client.request("GET", "/1/status/", headers=READ_HEADERS)[1],
-        until=lambda body: body["events"]["inbound"] > 0 and body["last_refusal"],
+        until=lambda body: (
+            body["events"]["inbound"] > 0
+            and any(sender["last_refusal"] for sender in body["senders"])
+        ),
     )
     assert (body["application"], body["hint"]) == (APPLICATION, None)
     assert body["events"]["first"] <= body["events"]["last"]
     assert body["settled_until"] <= time.time()
     assert body["pending_bytes"] >= 0
     assert {"kind", "reason", "at", "transport", "key_id"} == set(body["last_refusal"])
+    refusals = [sender["last_refusal"] for sender in body["senders"] if sender["last_refusal"]]
+    times = [
+        body["last_received"], body["events"]["first"], body["events"]["last"],
+        *(sender["last_received"] for sender in body["senders"] if sender["last_received"]),
+        *(refusal["at"] for refusal in (body["last_refusal"], *refusals)),
+    ]  # fmt: skip
+    assert refusals
+    assert all(datetime.fromisoformat(each).utcoffset() == timedelta(0) for each in times)
     assert {sender["transport"] for sender in body["senders"]} >= {"grpc"}
 
 

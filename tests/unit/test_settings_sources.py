@@ -188,6 +188,38 @@ def test_a_misspelled_variable_names_the_one_that_is_meant(
         read_settings({})
 
 
+def test_what_is_no_secret_is_in_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The setting itself is meant, not another one that may be."""
+    monkeypatch.setenv("APINALYTICS_HTTP_FILE", "/etc/http")
+    with pytest.raises(ConfigError, match=r"HTTP_FILE; did you mean APINALYTICS_HTTP\?"):
+        read_settings({})
+
+
+def test_a_wrong_value_is_named_with_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that counts; of a secret, no value."""
+    config = write(
+        tmp_path / "a.toml",
+        "retention_events_days = 0\nwrite_key = 7\n"
+        '[[retention]]\napplication = "a"\nevents_days = -1\n',
+    )
+    with pytest.raises(ConfigError) as caught:
+        read_settings({}, config)
+    assert f"than or equal to 1, not 0 ({config})" in str(caught.value)
+    assert "setting retention, entry 1, events_days: " in str(caught.value)
+    assert f"than or equal to 1, not -1 ({config})" in str(caught.value)
+    assert "not 7" not in str(caught.value)
+    assert f"setting write_key: input should be a valid string ({config})" in str(caught.value)
+    monkeypatch.setenv("APINALYTICS_RETENTION_EVENTS_DAYS", "abc")
+    with pytest.raises(ConfigError, match=r"not 'abc' \(APINALYTICS_RETENTION_EVENTS_DAYS\)"):
+        read_settings({})
+    with pytest.raises(ConfigError, match=r"not 'x' \(--retention-events-days\)"):
+        read_settings({"retention_events_days": "x"}, config)
+    with pytest.raises(ConfigError, match=r"trusted_proxies, entry 2: .*'proxy' does not appear"):
+        read_settings({"trusted_proxies": '["10.0.0.0/8", "proxy"]'})
+
+
 def test_variables_in_lower_case_are_ours_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are read, so that they can be misspelled as well."""
     monkeypatch.setenv("apinalytics_grpc", "localhost:1")

@@ -31,8 +31,22 @@ class Audited:
 
     answer: Callable[[Request], Response]
     key: Key | None = READ_KEY
+    action: str = ""
     seen: list[str] = field(default_factory=list)
     entries: list[AuditEntry] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Put the application together."""
+
+        async def endpoint(request: Request) -> Response:
+            if self.key is not None:
+                request.state.key = self.key
+            return self.answer(request)
+
+        if self.action:
+            audit.changes(self.action)(endpoint)
+        route = Route("/1/values/{field}/", endpoint, methods=["GET", "POST"])
+        self.app = AuditMiddleware(Starlette(routes=[route]), self)
 
     def note(self, entry: AuditEntry) -> None:
         """Take an entry."""
@@ -46,18 +60,12 @@ class Audited:
 
     def ask(self, query: str = "", method: str = "GET", path: str = "/1/values/url/") -> None:
         """Send a request."""
-
-        async def endpoint(request: Request) -> Response:
-            request.state.key = self.key
-            return self.answer(request)
-
-        route = Route("/1/values/{field}/", endpoint, methods=["GET", "POST"])
         scope: Scope = {
             "type": "http", "method": method, "path": path, "root_path": "", "app": None,
             "query_string": query.encode(), "client": ("192.0.2.7", 1),
             "headers": [(b"x-auth-key", SECRET.encode())],
         }  # fmt: skip
-        asyncio.run(AuditMiddleware(Starlette(routes=[route]), self)(scope, _receive, self._send))
+        asyncio.run(self.app(scope, _receive, self._send))
 
     async def _send(self, message: Message) -> None:
         self.seen.append(message["type"].rpartition(".")[2])
@@ -134,23 +142,35 @@ def test_what_fails_is_noted() -> None:
     assert audited.entries[0].status == 500
 
 
-@pytest.mark.parametrize("key", [None, Key("shop", "w", KeyScope.WRITE)])
-def test_requests_without_such_a_key_are_not_noted(key: Key | None) -> None:
-    """Of what is sent there is a ledger; of strangers, a count of refusals."""
-    audited = Audited(lambda request: PlainTextResponse(""), key)
+def test_requests_without_a_key_are_not_noted() -> None:
+    """Of strangers there is a count."""
+    audited = Audited(lambda request: PlainTextResponse("", 401), None)
     audited.ask()
+    audited.ask(method="POST")
     assert audited.entries == []
+
+
+def test_a_key_that_has_done_too_much_is_noted_once() -> None:
+    """However often it comes; other keys, and what else it does, are noted."""
+    statuses = iter([429, 429, 429, 403, 429, 200])
+    audited = Audited(lambda request: PlainTextResponse("", next(statuses)))
+    for _ in range(4):
+        audited.ask()
+    audited.key = Key("shop", "another", KeyScope.READ)
+    audited.ask()
+    audited.ask()
+    assert [entry.status for entry in audited.entries] == [429, 403, 429, 200]
 
 
 def test_a_change_is_kept_before_it_is_answered() -> None:
     """With what is known of it at the end, and what was not set."""
 
     def answer(request: Request) -> Response:
-        audit.change(request, "key.make", application="shop", scope="read", note=None)
-        audit.change(request, "key.make", made="k2", application="other")
+        audit.change(request, application="shop", scope="read", note=None)
+        audit.change(request, made="k2", application="other")
         return PlainTextResponse("made", 201)
 
-    audited = Audited(answer)
+    audited = Audited(answer, action="key.make")
     audited.ask(method="POST")
     assert audited.seen == ["kept", "start", "body"]
     assert (audited.entries[0].action, audited.entries[0].status) == ("key.make", 201)
@@ -160,11 +180,35 @@ def test_a_change_is_kept_before_it_is_answered() -> None:
 
 
 def test_a_change_that_says_nothing_of_itself_is_kept_too() -> None:
-    """A route that forgot to, or a request that was refused."""
-    audited = Audited(lambda request: PlainTextResponse("", 400))
+    """A route that forgot to."""
+    audited = Audited(lambda request: PlainTextResponse("", 200))
     audited.ask(method="POST")
     assert (audited.seen[0], audited.entries[0].action) == ("kept", "post")
+
+
+def test_a_change_that_is_refused_is_noted_as_one() -> None:
+    """Nothing was changed: nobody waits for the disk."""
+    audited = Audited(lambda request: PlainTextResponse("", 400), action="key.make")
+    audited.ask(method="POST")
+    assert (audited.seen[-1], audited.entries[0].action) == ("noted", "key.make")
     assert audited.entries[0].status == 400
+
+
+@pytest.mark.parametrize(("status", "entries"), [(200, [202]), (202, [202]), (503, [202, 503])])
+def test_a_change_may_be_kept_before_it_is_begun(status: int, entries: list[int]) -> None:
+    """Once, unless it is refused after all."""
+
+    def answer(request: Request) -> Response:
+        audit.change(request, erasure="e1")
+        audit.keep_now(request)
+        audited.seen.append("begun")
+        return PlainTextResponse("", status)
+
+    audited = Audited(answer, action="consumer.erase")
+    audited.ask(method="POST")
+    assert audited.seen[:2] == ["kept", "begun"]
+    assert [entry.status for entry in audited.entries] == entries
+    assert all(each.parameters[-1].value == "e1" for each in audited.entries)
 
 
 @pytest.mark.parametrize(

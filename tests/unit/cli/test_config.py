@@ -77,6 +77,7 @@ def _some_value(name: str) -> str:
     lists = {
         "retention": '[{"application": "a"}]',
         "mapping": '[{"from": "a", "to": "plan_id"}]',
+        "trusted_proxies": '["127.0.0.1"]',
         "cors_origins": '["*"]',
     }
     default = Settings.model_fields[name].default

@@ -179,6 +179,10 @@ def test_refusals_are_remembered_for_whom_they_concern(door: Door) -> None:
     assert mine is not None
     assert other is not None
     assert (mine.application, other.application) == (APPLICATION, None)
+    # What a stranger does afterwards is not taken for it.
+    with pytest.raises(AuthenticationError):
+        door.admission.authenticate(None, "wrong", "grpc", "")
+    assert door.refusals.last(APPLICATION) == mine
 
 
 def test_refusals_are_in_the_ledger(door: Door) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -61,6 +62,16 @@ def test_a_token_without_its_part_is_forgotten(tmp_path: Path) -> None:
     assert insert(tmp_path, 1, 3, 2) == "[1, 2, 3]"
     # Both of the others were skipped.
     assert len(parts(tmp_path)) == 3
+
+
+def test_it_is_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A part may be gone because all of it was deleted."""
+    insert(tmp_path, 1)
+    (part,) = parts(tmp_path)
+    shutil.rmtree(part)
+    with caplog.at_level(logging.INFO):
+        assert forget_untrue_tokens(tmp_path / "db") == 1
+    assert [record.levelno for record in caplog.records] == [logging.INFO]
 
 
 def test_without_it_the_insert_would_be_skipped(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import datetime, timezone
 
 import pytest
@@ -124,6 +125,29 @@ def test_a_day_goes_when_the_forecast_says(store: Store, late: str | None) -> No
         assert ("20260105", "shop") in store.counts(table)
         retention.run(day.removed_after + 1)
         assert ("20260105", "shop") not in store.counts(table)
+
+
+def test_what_is_too_many_goes_now_as_the_forecast_says(store: Store) -> None:
+    """The oldest dead letters, apart from the rest of their day, which goes by its limit."""
+    for day in ("2026-01-05", "2026-01-06", "2026-01-07"):
+        store.add_rejected(day, 10)
+    store.add_rejected("2026-01-05", 50, application="other")
+    policy = Policy(Settings(retention_rejected_rows=14))
+    before = time.time()
+    days = forecast(store.engine, policy, "shop", 30.0)
+    assert [(day.day, day.rows, before <= day.removed_after <= time.time()) for day in days] == [
+        ("2026-01-05", 10, True),
+        ("2026-01-06", 6, True),
+        ("2026-01-06", 4, False),
+        ("2026-01-07", 10, False),
+    ]
+    Retention(store.engine, lambda: policy, Telemetry(), threading.Event()).bound_rejected()
+    assert store.counts("rejected") == {
+        ("20260105", "other"): 14, ("20260106", "shop"): 4, ("20260107", "shop"): 10
+    }  # fmt: skip
+    # Nothing is too many of what is left, or was never there.
+    assert [day.rows for day in forecast(store.engine, policy, "shop", 30.0)] == [4, 10]
+    assert forecast(store.engine, policy, "nobody", 30.0) == []
 
 
 def test_a_forecast_is_of_one_application(store: Store) -> None:
