@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from otel_apinalytics.exporter import hashing
 from otel_apinalytics.service import Service
 from otel_apinalytics.settings import read_settings
 from tests.support.clients import KEY_SETTINGS, Client
@@ -29,7 +30,8 @@ def pytest_configure() -> None:
 
 @pytest.fixture(autouse=True)
 def _without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide the settings of whoever runs the tests."""
+    """Hide the settings of whoever runs the tests, and what an exporter left in the process."""
+    monkeypatch.setattr(hashing, "_given", None)
     for name in list(os.environ):
         if name.startswith(("APINALYTICS_", "OTEL_")):
             monkeypatch.delenv(name)

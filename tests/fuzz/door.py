@@ -73,7 +73,7 @@ class _Keys:
     def look_up(self, sql: str) -> Rows:
         keys = [("w-key", "write"), ("r-key", "read")]
         made_at = datetime(2026, 1, 1)  # noqa: DTZ001 - as the client gives it
-        of_no_interest = ("", "", None, "", "", None, None, made_at)
+        of_no_interest = ("", "", None, "", "", None, None, None, made_at)
         rows = [
             ("app", name, scope, sha256(name.encode()).digest(), made_at, *of_no_interest)
             for name, scope in keys

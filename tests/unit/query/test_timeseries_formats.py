@@ -110,22 +110,6 @@ def test_series_say_what_is_settled_and_what_to_do() -> None:
     assert not {"settled_until", "hint"} & {*as_series(answer)}
 
 
-@pytest.mark.parametrize(
-    ("series", "is_empty"),
-    [
-        ({}, True),
-        ({(): []}, True),
-        ({(): [(NIGHT, 0)]}, True),
-        ({("a",): [(NIGHT, 0), (NIGHT + 1, None)], None: [(NIGHT, 0.0)]}, True),
-        ({("a",): [(NIGHT, 0)], ("b",): [(NIGHT, 1)]}, False),
-        ({(): [(NIGHT, -0.5)]}, False),
-    ],
-)
-def test_an_answer_without_data_is_empty(series: dict[GroupKey, Points], is_empty: bool) -> None:
-    """No point, or none but zeros."""
-    assert make_answer(series).is_empty is is_empty
-
-
 @pytest.mark.parametrize("sampled", [False, True])
 def test_sampled_data_is_marked(sampled: bool) -> None:
     """In both forms of JSON, and in every line of CSV."""
