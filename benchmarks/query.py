@@ -152,7 +152,7 @@ def run_bare(directory: Path, question: Question, start: int, end: int, runs: in
     compiler = Compiler(parsed, APPLICATION, _TIMEOUT_S)
     engine = Engine(f"chdb://{directory}/db")
     statements = []
-    if parsed.limit:
+    if parsed.limit and not compiler.has_few_groups:
         ranking = compiler.ranking(parsed.limit)
         ranked = engine.query(ranking.sql, ranking.parameters).rows
         is_folded = bool(ranked) and ranked[0][-1] > len(ranked)

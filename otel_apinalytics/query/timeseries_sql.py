@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from otel_apinalytics.catalogue import INBOUND, WEIGHT_SCALE
-from otel_apinalytics.query import percentiles, slots
+from otel_apinalytics.query import kept, percentiles, slots
 from otel_apinalytics.query.aggregations import (
     PERCENTILE,
     UNIQUE,
@@ -29,6 +29,7 @@ from otel_apinalytics.query.expressions import (
     text_expression,
 )
 from otel_apinalytics.query.filters import Filter, visible_values
+from otel_apinalytics.query.kept import Measure
 from otel_apinalytics.query.statement import Statement, range_condition, seconds_until
 from otel_apinalytics.query.timeseries_parameters import Timeseries
 
@@ -36,6 +37,7 @@ from otel_apinalytics.query.timeseries_parameters import Timeseries
 MAX_ROWS = 500_000
 # The engine finds the hours of a few consumers at once, among those of all.
 _CONSUMER = "consumer_id"
+_IS_KEPT_CONSUMER = f"{_CONSUMER} IN %(kept_consumers)s"
 # Dimensions that hardly have more values than are asked for.
 _FEW = frozenset({"method", "status_class", "is_error", "is_edge", "direction", "route_source"})
 
@@ -64,7 +66,7 @@ class Compiler:
             f"key_{number}": text_expression(operand, f"group_{number}", self._local)
             for number, operand in enumerate(question.groups)
         }
-        filters = question.filters.and_also(mandatory)
+        self._filters = filters = question.filters.and_also(mandatory)
         self._conditions = filters.conditions(self._local)
         operands = [
             ("value", question.value),
@@ -88,6 +90,7 @@ class Compiler:
         }
         self.recipe: Recipe = recipe(question.aggregation, question.value, self._local)
         self._parts = {f"part_{number}": part for number, part in enumerate(self.recipe.parts)}
+        self._measure = _measure(question)
 
     @property
     def _settings(self) -> str:
@@ -117,7 +120,7 @@ class Compiler:
         if kept is None:
             selects = [self._points(self._keys)]
         elif self.takes_others_from_all:
-            is_kept = [f"{_CONSUMER} IN %(kept_consumers)s"]
+            is_kept = [_IS_KEPT_CONSUMER]
             if len(self._keys) > 1:
                 is_kept.append(self._is_kept)
             selects = [self._points(self._keys, is_kept), self._points({}, is_folded="true")]
@@ -241,6 +244,7 @@ class Compiler:
         question = self._question
         sets = [f"some_{name}" for name, part in parts.items() if part.is_set]
         some = [f"{part.sql} AS some_{name}" for name, part in parts.items()]
+        few_consumers = _IS_KEPT_CONSUMER in conditions or kept.names_few_consumers(self._filters)
         selects = []
         for slot in slots.divide(
             question.start_us,
@@ -253,12 +257,24 @@ class Compiler:
                 dimensions["bucket"] = question.buckets.sql(slot.moment)
             columns = ", ".join((*_aliased(dimensions), *some, "max(weight) AS max_weight"))
             where = " AND ".join((slot.condition, *self._conditions, *conditions))
+            named = self._dimensions(keys)
+            taken = kept.settings(slot.moment, named, self._measure, few_consumers=few_consumers)
             selects.append(
                 f"SELECT {columns} FROM events WHERE {where} {_group_by([*dimensions, *sets])}"
+                f"{taken}"
             )
         merged = [f"{part.merged(f'some_{name}')} AS {name}" for name, part in parts.items()]
         columns = ", ".join((*names, *merged, f"max(max_weight) > {WEIGHT_SCALE} AS is_sampled"))
         return f"SELECT {columns} FROM ({' UNION ALL '.join(selects)}) {_group_by(names)}"
+
+    def _dimensions(self, keys: Mapping[str, str]) -> list[str]:
+        """Return the names of the fields that a SELECT with these keys groups and filters by."""
+        operands = [operand for _, operand in self._filters.operands()]
+        if self._keys.keys() & keys.keys():
+            operands += self._question.groups
+        if self._question.aggregation.name == UNIQUE:
+            operands.append(self._question.value)
+        return [operand.name for operand in operands]
 
     @property
     def _number(self) -> str:
@@ -277,6 +293,15 @@ class Compiler:
             # What a stream lasts says nothing of how fast the API answers.
             conditions.append("NOT is_stream")
         return conditions
+
+
+def _measure(question: Timeseries) -> Measure:
+    name, value = question.aggregation.name, question.value.name
+    if name in ("count", "rate", "error_rate", UNIQUE):
+        return Measure.REQUESTS
+    if value != "response_us" or question.exact:
+        return Measure.OTHER
+    return Measure.PERCENTILES if name == PERCENTILE else Measure.RESPONSE_TIMES
 
 
 def _names_direction(question: Timeseries) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from otel_apinalytics.catalogue import INBOUND, WEIGHT_SCALE
-from otel_apinalytics.query import slots
+from otel_apinalytics.query import kept, slots
 from otel_apinalytics.query.aggregations import quotient
 from otel_apinalytics.query.expressions import (
     Operand,
@@ -18,6 +18,7 @@ from otel_apinalytics.query.expressions import (
     text_expression,
 )
 from otel_apinalytics.query.filters import Filter, visible_values
+from otel_apinalytics.query.kept import Measure
 from otel_apinalytics.query.statement import Statement, engine_faults
 from otel_apinalytics.query.times import seconds_of
 from otel_apinalytics.query.values_parameters import ValuesQuestion
@@ -105,10 +106,13 @@ def compile_values(
         conditions.append(f"direction = '{INBOUND}'")
     follows_hours = local.has_full_hours or not any(depends_on_zone(each) for _, each in operands)
     # As of a timeseries, so that they are taken from what the engine keeps of days and hours.
+    names = [operand.name for _, operand in operands]
+    few_consumers = kept.names_few_consumers(wanted)
     selects = [
         f"SELECT {_value(question.operand, local)} AS value, sum(weight) AS some, "
         f"max(weight) AS greatest FROM events WHERE {' AND '.join((slot.condition, *conditions))} "
         "GROUP BY value"
+        + kept.settings(slot.moment, names, Measure.REQUESTS, few_consumers=few_consumers)
         for slot in slots.divide(
             question.start_us, question.end_us, () if follows_hours else None, by_day=True
         )
