@@ -100,19 +100,26 @@ class Admission:
         Raises:
             AuthenticationError: There is none, or it is unknown or not valid any more.
             PermissionDeniedError: It is no write key.
-            RetryableError: Nothing can be taken now, or not of this key.
+            TooManyRequestsError: The key's requests are used up for now.
         """
         try:
-            key = self._keys.authenticate(application, secret, Scope.WRITE, address=address)
+            return self._keys.authenticate(application, secret, Scope.WRITE, address=address)
         except (AuthenticationError, PermissionDeniedError, TooManyRequestsError) as error:
             self._refusals.add(transport, error, error.application, error.key_id)
             raise
-        try:
-            self._log.check_room()
-        except RetryableError as error:
-            self.refused(transport, error, key)
-            raise
-        return key
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a request is worth reading."""
+        return self._log.has_room
+
+    def check_room(self) -> None:
+        """Refuse a request before it is read.
+
+        Raises:
+            RetryableError: Too much waits to be loaded.
+        """
+        self._log.check_room()
 
     def admit_spans(self, key: Key, body: bytes, transport: str) -> Admitted:
         """Take an OTLP trace request in protobuf.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
@@ -26,7 +27,7 @@ from otel_apinalytics.errors import (
 )
 from otel_apinalytics.receiver import otlp_answers
 from otel_apinalytics.receiver.admission import RECORD_ID, Admission
-from otel_apinalytics.receiver.waiting import wait_durable
+from otel_apinalytics.receiver.waiting import wait_durable, wait_for_room
 from otel_apinalytics.store.keys import Key, read_credentials
 
 _logger = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ _DISCARDED = {
 TRANSPORT = "grpc"
 # Most wait: for a message, or for the disk.
 _HANDLER_THREADS = 64
+# Of these; others go on to refuse, and to say how the service is.
+_MAX_WAITERS = _HANDLER_THREADS // 2
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 # Where a client may keep its own grpc default of five minutes between pings, or ping every ten
@@ -80,6 +83,7 @@ class GrpcServer:
         faults: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._admission = admission
+        self._waiters = threading.BoundedSemaphore(_MAX_WAITERS)
         self._server = grpc.server(
             ThreadPoolExecutor(_HANDLER_THREADS, thread_name_prefix="grpc"),
             options=[*_OPTIONS, ("grpc.max_receive_message_length", max_request_bytes)],
@@ -171,6 +175,7 @@ class GrpcServer:
             key = self._admission.authenticate(
                 *read_credentials(metadata), TRANSPORT, context.peer()
             )
+            wait_for_room(self._admission, self._waiters)
             return take(key)
         except ApinalyticsError as error:
             problem = error

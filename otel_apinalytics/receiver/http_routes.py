@@ -16,7 +16,7 @@ from starlette.routing import Route
 from otel_apinalytics.errors import InvalidRequestError, RetryableError
 from otel_apinalytics.receiver.admission import RECORD_ID, Admission, Admitted
 from otel_apinalytics.receiver.bodies import read_body
-from otel_apinalytics.receiver.waiting import durable
+from otel_apinalytics.receiver.waiting import durable, room
 from otel_apinalytics.store.keys import read_credentials
 
 TRANSPORT = "http"
@@ -42,6 +42,7 @@ def event_routes(admission: Admission, max_request_bytes: int) -> list[Route]:
         address = request.client.host if request.client else ""
         key = admission.authenticate(*read_credentials(request.headers), TRANSPORT, address)
         try:
+            await room(admission)
             partial = _is_partial(request)
             idempotency_key = _idempotency_key(request)
             body = await read_body(request, max_request_bytes)

@@ -181,17 +181,22 @@ class RequestLog:
             faults.append("the request log cannot be written")
         if self._is_disk_full():
             faults.append(_DISK_FULL)
-        if self.pending_bytes >= _FULL * self._limits.pending_bytes:
+        if not self.has_room:
             faults.append(_BEHIND)
         return faults
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a request is worth reading: with nearly no room, most do not fit."""
+        return self.pending_bytes < _FULL * self._limits.pending_bytes
+
     def check_room(self) -> None:
-        """Refuse early, before a request is read, where it would find no room or nearly none.
+        """Refuse early, before a request is read.
 
         Raises:
             RetryableError: Too much is waiting.
         """
-        if self.pending_bytes >= _FULL * self._limits.pending_bytes:
+        if not self.has_room:
             raise RetryableError(_BEHIND)
 
     def append(self, record: bytes) -> Future[None]:

@@ -30,7 +30,7 @@ from otel_apinalytics.receiver import otlp_answers
 from otel_apinalytics.receiver.admission import RECORD_ID, Admission, Admitted
 from otel_apinalytics.receiver.bodies import read_body
 from otel_apinalytics.receiver.otlp_json import request_of_json
-from otel_apinalytics.receiver.waiting import durable
+from otel_apinalytics.receiver.waiting import durable, room
 from otel_apinalytics.store.keys import Key, read_credentials
 
 _logger = logging.getLogger(__name__)
@@ -124,6 +124,7 @@ async def _answer(request: Request, admission: Admission, take: _Take) -> Respon
                 f"content type {request.headers.get('content-type', '')!r} is not supported; "
                 f"allowed: {_PROTOBUF}, {_JSON}"
             )
+        await room(admission)
         message, record_id = await take(request, key, media_type)
         headers = {RECORD_ID: record_id} if record_id else None
         return Response(_encoded(message, media_type), headers=headers, media_type=media_type)

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from otel_apinalytics.errors import (
     RetryableError,
 )
 from otel_apinalytics.normalize import outcomes
+from otel_apinalytics.receiver import waiting
 from otel_apinalytics.receiver.admission import Admission, Admitted
 from otel_apinalytics.receiver.duplicates import Duplicates
 from otel_apinalytics.receiver.gate import Counts
@@ -35,6 +39,7 @@ from otel_apinalytics.receiver.log import (
 from otel_apinalytics.receiver.recovery import digests_of
 from otel_apinalytics.receiver.refusals import Refusals
 from otel_apinalytics.receiver.segment import LogIdentity
+from otel_apinalytics.receiver.waiting import room, wait_for_room
 from otel_apinalytics.service import Service
 from otel_apinalytics.store.key_ring import KeyRing
 from otel_apinalytics.store.keys import Key, Scope
@@ -69,6 +74,7 @@ class Door:
 
     def __init__(self, directory: Path, keys: KeyRing, **limits: int) -> None:
         self.directory = directory
+        self.sealed: list[SealedSegment] = []
         self._identity: LogIdentity = open_log_directory(directory, MASTER_KEY)
         self.log = RequestLog(directory, self._identity, self._sealed, Limits(**limits))
         self._duplicates = Duplicates(directory, DUPLICATES_KEY)
@@ -78,6 +84,7 @@ class Door:
 
     def _sealed(self, segment: SealedSegment) -> None:
         """Leave a segment where it is."""
+        self.sealed.append(segment)
 
     def spans(self, body: bytes, key: Key = KEY) -> Admitted:
         """Let a request of spans in."""
@@ -152,6 +159,52 @@ def done(admitted: Admitted) -> None:
     """Wait until a request is durable."""
     assert admitted.durable is not None
     admitted.durable.result(DEADLINE_S)
+
+
+# ---- room ----
+
+
+@pytest.fixture
+def full_door(open_door: OpenDoor) -> Door:
+    """Open one whose log takes one segment, and fill it."""
+    door: Door = open_door(segment_bytes=1000, pending_bytes=4200)
+    door.log.append(bytes(4000)).result(DEADLINE_S)
+    wait_for(lambda: len(door.sealed) == 1)
+    assert not door.admission.has_room
+    return door
+
+
+def come_in(door: Door, *, is_http: bool, permits: int = 1) -> None:
+    """Wait for room, as one of the transports does."""
+    if is_http:
+        asyncio.run(room(door.admission))
+    else:
+        wait_for_room(door.admission, threading.Semaphore(permits))
+
+
+@pytest.mark.parametrize("is_http", [False, True])
+def test_a_request_waits_for_room(full_door: Door, is_http: bool) -> None:
+    """It is let in as soon as a segment was loaded."""
+    with ThreadPoolExecutor(1) as threads:
+        coming = threads.submit(come_in, full_door, is_http=is_http)
+        with pytest.raises(FutureTimeoutError):
+            coming.result(0.1)
+        full_door.log.released(full_door.sealed[0], 0.1)
+        coming.result(DEADLINE_S)
+
+
+@pytest.mark.parametrize("is_http", [False, True])
+def test_a_request_does_not_wait_for_ever(full_door: Door, is_http: bool) -> None:
+    """After a second it is told to come again."""
+    with pytest.raises(RetryableError, match="the store is behind"):
+        come_in(full_door, is_http=is_http)
+
+
+def test_only_so_many_threads_wait(full_door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are refused at once, so that some are left to answer."""
+    monkeypatch.setattr(waiting, "_ROOM_S", math.inf)
+    with pytest.raises(RetryableError, match="the store is behind"):
+        come_in(full_door, is_http=False, permits=0)
 
 
 # ---- keys ----
