@@ -66,9 +66,16 @@ class Operand:
         return _ENTRY_TYPES.get(self.field.type, self.field.type)
 
 
-def depends_on_zone(operand: Operand) -> bool:
-    """Whether what a dimension is depends on where the day begins."""
-    return "{local}" in _VIRTUAL.get(operand.name, "")
+def follow_hours(operands: Iterable[Operand], local: LocalTime) -> bool:
+    """Whether all that happens in an hour has the same of what depends on where the day begins.
+
+    Args:
+        operands: Dimensions.
+        local: Where it begins.
+    """
+    return local.has_full_hours or not any(
+        "{local}" in _VIRTUAL.get(operand.name, "") for operand in operands
+    )
 
 
 def is_map(field: Field) -> bool:

@@ -22,9 +22,8 @@ from otel_apinalytics.query.aggregations import (
     weight_of,
 )
 from otel_apinalytics.query.expressions import (
-    Operand,
-    depends_on_zone,
     expression_parameters,
+    follow_hours,
     number_expression,
     text_expression,
 )
@@ -73,11 +72,11 @@ class Compiler:
             *((f"group_{number}", operand) for number, operand in enumerate(question.groups)),
             *filters.operands(),
         ]
-        if not _names_direction(question):
+        if "direction" not in self._dimensions(self._keys):
             # Calls of our API; those that it makes are asked for by group or filter.
             self._conditions.append(f"direction = '{INBOUND}'")
         self._divided_hours = question.buckets.divided_hours()
-        if not self._local.has_full_hours and any(depends_on_zone(each) for _, each in operands):
+        if not follow_hours((each for _, each in operands), self._local):
             self._divided_hours = None
         self._parameters = {
             "application": application,
@@ -245,6 +244,7 @@ class Compiler:
         sets = [f"some_{name}" for name, part in parts.items() if part.is_set]
         some = [f"{part.sql} AS some_{name}" for name, part in parts.items()]
         few_consumers = _IS_KEPT_CONSUMER in conditions or kept.names_few_consumers(self._filters)
+        named = self._dimensions(keys)
         selects = []
         for slot in slots.divide(
             question.start_us,
@@ -257,7 +257,6 @@ class Compiler:
                 dimensions["bucket"] = question.buckets.sql(slot.moment)
             columns = ", ".join((*_aliased(dimensions), *some, "max(weight) AS max_weight"))
             where = " AND ".join((slot.condition, *self._conditions, *conditions))
-            named = self._dimensions(keys)
             taken = kept.settings(slot.moment, named, self._measure, few_consumers=few_consumers)
             selects.append(
                 f"SELECT {columns} FROM events WHERE {where} {_group_by([*dimensions, *sets])}"
@@ -302,13 +301,6 @@ def _measure(question: Timeseries) -> Measure:
     if value != "response_us" or question.exact:
         return Measure.OTHER
     return Measure.PERCENTILES if name == PERCENTILE else Measure.RESPONSE_TIMES
-
-
-def _names_direction(question: Timeseries) -> bool:
-    operands: list[Operand] = [operand for _, operand in question.filters.operands()]
-    if question.aggregation.name == UNIQUE:
-        operands.append(question.value)
-    return any(operand.name == "direction" for operand in (*operands, *question.groups))
 
 
 def _hash(keys: Iterable[str]) -> str:

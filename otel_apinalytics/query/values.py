@@ -12,8 +12,8 @@ from otel_apinalytics.query import kept, slots
 from otel_apinalytics.query.aggregations import quotient
 from otel_apinalytics.query.expressions import (
     Operand,
-    depends_on_zone,
     expression_parameters,
+    follow_hours,
     is_map,
     text_expression,
 )
@@ -102,20 +102,18 @@ def compile_values(
     wanted = question.filters.and_also(mandatory)
     operands = [("value", question.operand), *wanted.operands()]
     conditions = wanted.conditions(local)
-    if not any(operand.name == "direction" for _, operand in operands):
-        conditions.append(f"direction = '{INBOUND}'")
-    follows_hours = local.has_full_hours or not any(depends_on_zone(each) for _, each in operands)
-    # As of a timeseries, so that they are taken from what the engine keeps of days and hours.
     names = [operand.name for _, operand in operands]
+    if "direction" not in names:
+        conditions.append(f"direction = '{INBOUND}'")
+    divided = () if follow_hours((each for _, each in operands), local) else None
+    # As of a timeseries, so that they are taken from what the engine keeps of days and hours.
     few_consumers = kept.names_few_consumers(wanted)
     selects = [
         f"SELECT {_value(question.operand, local)} AS value, sum(weight) AS some, "
         f"max(weight) AS greatest FROM events WHERE {' AND '.join((slot.condition, *conditions))} "
         "GROUP BY value"
         + kept.settings(slot.moment, names, Measure.REQUESTS, few_consumers=few_consumers)
-        for slot in slots.divide(
-            question.start_us, question.end_us, () if follows_hours else None, by_day=True
-        )
+        for slot in slots.divide(question.start_us, question.end_us, divided, by_day=True)
     ]
     having = "HAVING startsWith(value, %(prefix)s) " if question.prefix else ""
     return Statement(

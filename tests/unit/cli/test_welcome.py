@@ -34,7 +34,7 @@ def test_by_python_where_it_was_started_so(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["/somewhere/otel_apinalytics/__main__.py", "serve"])
     command = f"{program_name()} --help"
-    ended = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)  # noqa: S602
+    ended = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)  # noqa: S602 - as it is pasted
     assert (ended.returncode, "serve" in ended.stdout) == (0, True), ended.stderr
 
 

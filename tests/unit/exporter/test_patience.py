@@ -89,6 +89,12 @@ def test_the_end_of_the_processor_is_noticed() -> None:
     assert processor.patience.is_ending
 
 
+def printed_by(program: str) -> list[str]:
+    """Run a program to its end, and return the words that it printed."""
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
 def test_the_end_of_the_program_is_noticed() -> None:
     """When the handlers of the interpreter's end run, the main thread has ended."""
     program = (
@@ -99,10 +105,7 @@ def test_the_end_of_the_program_is_noticed() -> None:
         "assert not patience.is_ending\n"
         "atexit.register(lambda: print(patience.is_ending, patience.left_s() <= GRACE_S))\n"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert ran.stdout.split() == ["True", "True"]
+    assert printed_by(program) == ["True", "True"]
 
 
 def test_a_program_goes_on_in_its_threads() -> None:
@@ -118,7 +121,4 @@ def test_a_program_goes_on_in_its_threads() -> None:
         "threading.Thread(target=serve).start()\n"
         "atexit.register(lambda: print(patience.is_ending))\n"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert ran.stdout.split() == ["False", "True"]
+    assert printed_by(program) == ["False", "True"]
