@@ -27,6 +27,7 @@ def serve(arguments: Mapping[str, Any], config: ConfigFile = None) -> None:
     """Take spans and events, answer questions, until SIGTERM or SIGINT."""
     from otel_apinalytics.service import Service
     from otel_apinalytics.settings import read_settings
+    from otel_apinalytics.threads import MAIN_SLEEP_S
 
     # What is stored is readable in the engine's files, which it makes as everybody's.
     os.umask(0o077)
@@ -40,7 +41,8 @@ def serve(arguments: Mapping[str, Any], config: ConfigFile = None) -> None:
     service = Service(settings, config, lambda: read_settings(arguments, config, here))
     service.start()
     typer.echo(welcome_text(_welcome(service, settings, program)))
-    stop.wait()
+    while not stop.wait(MAIN_SLEEP_S):
+        pass
     typer.echo("stopping: finishing what was accepted …")
     service.stop()
 

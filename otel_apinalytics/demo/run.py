@@ -22,6 +22,7 @@ from otel_apinalytics.errors import ConfigError
 from otel_apinalytics.service import Service
 from otel_apinalytics.settings import Settings, read_settings
 from otel_apinalytics.store.keys import Scope
+from otel_apinalytics.threads import MAIN_SLEEP_S
 
 _VISIBLE_TIMEOUT_S = 30.0
 
@@ -154,7 +155,7 @@ def run_demo(
             console.print(f"with the read key {keys[Scope.READ]}", highlight=False)
             console.print("Ctrl-C stops.")
             while True:
-                time.sleep(3600)
+                time.sleep(MAIN_SLEEP_S)
         console.print("Stopping …")
     return ok
 

@@ -96,7 +96,7 @@ class CheckedParts:
             # To wait for it would be for ever where the engine was told to merge no more.
             self._engine.command(
                 f"ALTER TABLE {table} MATERIALIZE PROJECTION {name} "
-                f"IN PARTITION ID {sql_text(partition)}"
+                f"IN PARTITION ID {sql_text(partition)} SETTINGS mutations_sync = 0"
             )
         return {_Part(*row[:2]) for row in rows}
 

@@ -86,6 +86,15 @@ def test_a_clean_stop_keeps_everything(tmp_path: Path, number: int) -> None:
         assert second.client.count() == 10
 
 
+def test_a_stop_that_comes_while_it_is_suspended_is_heeded(tmp_path: Path) -> None:
+    """Whichever of its threads the system gives the signal to."""
+    with service_process(tmp_path) as service:
+        service.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, service.process.pid, os.WSTOPPED | os.WNOWAIT)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.stop(signal.SIGCONT) == 0
+
+
 def test_both_loopback_addresses_answer(tmp_path: Path) -> None:
     """`localhost` is whatever the client takes it for."""
     with service_process(tmp_path) as service:
