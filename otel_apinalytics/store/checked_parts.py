@@ -93,10 +93,9 @@ class CheckedParts:
         ).rows
         for table, partition, name in sorted({(row[0], row[2], row[3]) for row in rows}):
             _logger.error("the disk lost a part of %s of %s: it is made anew", name, table)
-            # To wait for it would be for ever where the engine was told to merge no more.
             self._engine.command(
                 f"ALTER TABLE {table} MATERIALIZE PROJECTION {name} "
-                f"IN PARTITION ID {sql_text(partition)} SETTINGS mutations_sync = 0"
+                f"IN PARTITION ID {sql_text(partition)}"
             )
         return {_Part(*row[:2]) for row in rows}
 

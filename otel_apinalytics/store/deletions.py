@@ -27,8 +27,7 @@ def delete_rows(engine: Engine, table: str, what: str, stopping: threading.Event
     Raises:
         EngineError: The store refuses it; or it fails, and is tried again by the store itself.
     """
-    # Not by a statement that waits: it could not be given up.
-    engine.command(f"ALTER TABLE {table} {what} SETTINGS mutations_sync = 0")
+    engine.command(f"ALTER TABLE {table} {what}")
     wait_for_deletions(engine, table, stopping)
 
 

@@ -32,6 +32,9 @@ PINNED_SETTINGS: Mapping[str, str] = {
     "deduplicate_insert_select": "enable_when_possible",
     "deduplicate_blocks_in_dependent_materialized_views": "1",
     "materialized_views_ignore_errors": "0",
+    # Parts are written anew in the engine's own time. To wait for that may be for ever, where it
+    # was told to merge no more or misses the end, and could not be given up.
+    "mutations_sync": "0",
     # A segment may touch any number of days.
     "max_partitions_per_insert_block": "0",
     # Equal keys are of one day, and so in one partition: others need not be compared.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,23 @@ def test_a_projection_that_was_lost_earlier_is_made_anew_at_the_start(
     wait_for(lambda: broken_projections(store) == 0)
     merge(store, "20260107")
     assert stored(store) == {1, 2, 3, 4, 5}
+
+
+def test_what_is_made_anew_is_not_waited_for(store: Store, parts: CheckedParts) -> None:
+    """The engine may be told to merge no more, or have much to do."""
+    store.add_events("2026-01-08", [1, 2])
+    lose_projection(store, "bins", 2)
+    store.run("DETACH TABLE events")
+    store.run("ATTACH TABLE events")
+    store.run("SYSTEM STOP MERGES events")
+    try:
+        start = threading.Thread(target=CheckedParts, args=(store.engine, Telemetry()), daemon=True)
+        start.start()
+        wait_for(lambda: not start.is_alive())
+        assert broken_projections(store) == 1
+    finally:
+        store.run("SYSTEM START MERGES events")
+    wait_for(lambda: broken_projections(store) == 0)
 
 
 def test_each_part_is_checked_once(store: Store, parts: CheckedParts) -> None:

@@ -183,7 +183,7 @@ def test_a_part_that_is_empty_is_waited_for(store: Store, merging: Merging) -> N
     store.add_events(DAY, [1], application="gone")
     store.add_events(DAY, [1, 1], application="kept")
     merging.after(0)
-    store.run("ALTER TABLE events DELETE WHERE application = 'gone'")
+    store.run("ALTER TABLE events DELETE WHERE application = 'gone' SETTINGS mutations_sync = 1")
     merging.after(60)
     assert store.ask("SELECT rows FROM system.parts WHERE active AND rows = 0") == [(0,)]
     assert store.commands == []
