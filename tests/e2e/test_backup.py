@@ -6,7 +6,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import shutil
 import stat
 import subprocess
@@ -294,17 +293,14 @@ def test_an_end_in_the_middle(large: ServiceProcess, tmp_path: Path, *, is_kille
 def test_a_full_disk(large: ServiceProcess, tmp_path: Path) -> None:
     """A write that fails is one line, and leaves nothing; no file of a megabyte fits here."""
     command = [sys.executable, "-m", "otel_apinalytics", "backup", str(tmp_path / "backup")]
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-
+    # In blocks of 512 bytes.
+    limited = ["sh", "-c", 'ulimit -f 1953 && exec "$@"', "sh", *command]
     ended = subprocess.run(
-        command,
+        limited,
         env=environment(admin_key=ADMIN_KEY, http=large.client.http),
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=limit,
     )
     assert_one_line(ended, "cannot write", "too large", "nothing is left")
     assert list(tmp_path.iterdir()) == []

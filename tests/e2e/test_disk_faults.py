@@ -18,7 +18,7 @@ import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 
 from tests.support.clients import WRITE_HEADERS, Client
-from tests.support.disk.account import wait_for_loads
+from tests.support.disk.account import is_there, wait_for_loads
 from tests.support.disk.arrival import assert_all_arrived
 from tests.support.disk.shim import Operation, Shim, why_not
 from tests.support.disk.traffic import Traffic
@@ -120,7 +120,7 @@ def test_a_full_disk_of_the_engine_holds_up_the_log_only_when_that_is_full(tmp_p
         wait_for(lambda: _readiness(client), until=lambda now: now == (503, [behind]))
         shim.mend()
         wait_for(lambda: _readiness(client), until=lambda answer: answer == (200, None))
-        wait_for(lambda: count(client, consumer))
+        wait_for(lambda: is_there(client, consumer))
         assert_all_arrived(service, traffic)
 
 
@@ -133,12 +133,7 @@ def test_a_load_whose_writes_fail_is_no_load(tmp_path: Path) -> None:
         service.client.export(body)
         wait_for(shim.failed, until=lambda failed: failed > 20)
         shim.mend()
-        # Until it is found, a question meets what the disk lost, and is told to come again.
-        question = {"group": "consumer_id"}
-        wait_for(
-            lambda: service.client.ask(question)[1],
-            until=lambda answer: consumer in answer.get("groups", ()),
-        )
+        wait_for(lambda: is_there(service.client, consumer))
         assert service.stop() == 0
     with _shimmed(tmp_path) as (service, _):
         # A load is done again for what the disk lost of any table, and may leave copies in others.
@@ -157,7 +152,7 @@ def test_a_disk_that_is_full_at_the_first_load_is_got_over(tmp_path: Path) -> No
         service.client.export(body)
         wait_for(shim.failed)
         shim.mend()
-        wait_for(lambda: count(service.client, consumer))
+        wait_for(lambda: is_there(service.client, consumer))
 
 
 def test_a_full_disk_does_not_keep_the_service_from_stopping(tmp_path: Path) -> None:

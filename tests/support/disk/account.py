@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.support.clients import FAR_FUTURE, READ_HEADERS, Client
 from tests.support.disk.traffic import URL_PREFIX, Call
-from tests.support.door import consumer_request, count
+from tests.support.door import consumer_request
+from tests.support.waiting import wait_for
 
 # On a busy machine a service with much to load takes minutes.
 _LOADING_S = 300.0
 _LOOK_EVERY_S = 0.2
+_UNAVAILABLE = 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +94,16 @@ def wait_for_loads(client: Client) -> None:
         # Of a consumer of its own, beside the traffic.
         consumer, body = consumer_request()
         client.export(body)
-        while not count(client, consumer):
+        while not is_there(client, consumer):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"what was acknowledged is not loaded within {_LOADING_S} s")
             time.sleep(_LOOK_EVERY_S)
+
+
+def is_there(client: Client, consumer: str) -> bool:
+    """Return whether a consumer has an event."""
+    question = f"include=consumer_id:{consumer}&group=consumer_id"
+    return consumer in _read(client, f"/1/timeseries/0/{FAR_FUTURE}/?{question}")["groups"]
 
 
 def read_calls(client: Client, start: int = 0) -> Counter[str]:
@@ -103,16 +113,27 @@ def read_calls(client: Client, start: int = 0) -> Counter[str]:
         client: The service.
         start: Unix seconds; earlier ones are left out.
     """
-    urls = (event["url"] for event in client.raw_events(start))
+    lines = _read(client, f"/1/events/{start}/{FAR_FUTURE}/?format=ndjson").splitlines()
+    urls = (json.loads(line)["url"] for line in lines)
     return Counter(url for url in urls if url.startswith(URL_PREFIX))
 
 
 def _count(client: Client, consumers: set[str]) -> int:
     """Return how many calls of some consumers a question counts."""
-    groups = client.groups({"group": "consumer_id"}, start=0, end=FAR_FUTURE)
+    groups = _read(client, f"/1/timeseries/0/{FAR_FUTURE}/?group=consumer_id")["groups"]
     return int(sum(value for name in consumers for _, value in groups.get(name, [])))
 
 
 def _outcomes(client: Client) -> dict[str, int]:
-    _, status, _ = client.request("GET", "/1/status/", headers=READ_HEADERS)
-    return {outcome: sum(reasons.values()) for outcome, reasons in status["outcomes"].items()}
+    outcomes = _read(client, "/1/status/")["outcomes"]
+    return {outcome: sum(reasons.values()) for outcome, reasons in outcomes.items()}
+
+
+def _read(client: Client, path: str) -> Any:
+    """Return an answer; a service that mends what its disk lost says for a time to come again."""
+    status, body, _ = wait_for(
+        lambda: client.request("GET", path, headers=READ_HEADERS),
+        until=lambda answer: answer[0] != _UNAVAILABLE,
+    )
+    assert status == 200, body
+    return body
