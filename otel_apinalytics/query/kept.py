@@ -17,6 +17,7 @@ from otel_apinalytics.query.zones import Moment
 
 _CONSUMER = "consumer_id"
 _SURFACE = frozenset({"service", "route", "method", "status_code", "is_error"})
+_STATUSES = frozenset({"method", "status_code", "is_error"})
 _OF_CONSUMER_EVENTS = _SURFACE | {_CONSUMER, "is_stream"}
 # Of these, the column that it is computed of, or none beside those that all have.
 _COMPUTED = {"status_class": "status_code", "direction": "", "hour_of_day": "", "weekday": ""}
@@ -72,6 +73,8 @@ def _aggregate(
         return "consumer_days" if by_order_of_days else "consumers"
     if measure is Measure.REQUESTS and others <= {"service", "route"}:
         return "route_consumer_days" if by_order_of_days else "consumer_routes"
+    if measure is Measure.REQUESTS and few_consumers and others <= _STATUSES:
+        return "consumer_statuses"
     if measure is not Measure.OTHER and few_consumers and columns <= _OF_CONSUMER_EVENTS:
         return "consumer_events"
     return None

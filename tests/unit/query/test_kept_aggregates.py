@@ -51,7 +51,16 @@ QUESTIONS: Sequence[tuple[str, str]] = [
     ("granularity=day aggregation=unique", "consumer_days consumers"),
     ("granularity=hour include=consumer_id:consumer-0", "consumers"),
     ("granularity=hour include=consumer_id:consumer-0 group=route", "consumer_routes"),
-    ("granularity=hour include=consumer_id:consumer-0 group=method", "consumer_events"),
+    ("granularity=hour include=consumer_id:consumer-0 group=method", "consumer_statuses"),
+    ("granularity=hour include=consumer_id:consumer-0 group=status_class", "consumer_statuses"),
+    (
+        "granularity=day include=consumer_id:consumer-0 include=method:GET aggregation=error_rate",
+        "consumer_statuses",
+    ),
+    (
+        "granularity=hour include=consumer_id:consumer-0 group=route group=method",
+        "consumer_events",
+    ),
     ("granularity=hour include=consumer_id:consumer-0 aggregation=p95", "consumer_events"),
     ("granularity=hour include=route:/0/{id}", "surface"),
     ("granularity=hour include=route:/0/{id} group=status_class", "surface"),
