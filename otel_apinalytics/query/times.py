@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from datetime import datetime, timezone
@@ -17,7 +18,8 @@ ALLOWED = (
 )
 _US = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,6})?")
+# Python's own clock gives up to seven decimals.
+_SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?")
 _BEFORE_NOW = re.compile(r"-([0-9]{1,10})([smhdw])")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 # RFC 3339, section 5.6; a plus sign that was not escaped has become a space on the way.
@@ -86,7 +88,7 @@ def seconds_text(microseconds: int) -> str:
 
 def _read(text: str, now_us: int) -> int | None:
     if _SECONDS.fullmatch(text):
-        return int(Decimal(text) * _US)
+        return math.ceil(Decimal(text) * _US)
     if text == "now":
         return now_us
     if match := _BEFORE_NOW.fullmatch(text):
