@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 # Of tests, most of the time is waiting. Those of a file share a service.
-PARALLEL ?= --numprocesses 3 --dist loadfile
+PARALLEL ?= --numprocesses 2 --dist loadfile
 STAMP := $(VENV)/.installed
 CASES ?= tests/fixtures/spans.jsonl
 
