@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -89,7 +90,9 @@ def test_what_waits_is_sent_first(port: int) -> None:
     assert spans_of(tested) == {"waiting": 6}
     with troubled_server(port) as server:
         wait_for(lambda: tested.export(calls(4)) is SUCCESS)
-        assert [len(request.events) for request in server.requests][:4] == [3, 1, 2, 4]
+        # One whose answer came late may have come again.
+        sent = [size for size, _ in groupby(len(request.events) for request in server.requests)]
+        assert sent[:4] == [3, 1, 2, 4]
         assert "waiting" not in spans_of(tested)
         assert "failed" not in spans_of(tested)
 
@@ -121,7 +124,7 @@ def test_a_service_in_trouble_is_not_asked_more_often(port: int) -> None:
     """Than it wants, and no batch waits for that: the processor's queue would run over."""
     with troubled_server(port) as server:
         server.script.append(answer(503, Retry_After="100"))
-        tested = exporter(port, timeout=SHORT_S)
+        tested = exporter(port)
         assert [tested.export(calls(2)) for _ in range(50)] == [FAILURE] * 50
         assert len(server.requests) == 1
         assert spans_of(tested) == {"waiting": 100}
