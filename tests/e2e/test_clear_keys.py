@@ -23,6 +23,7 @@ from otel_apinalytics.store.keys import KeyRecord, Scope, digest_of, new_secret
 from tests.e2e.test_secrets import all_tables
 from tests.support.backups import run_command
 from tests.support.clients import Client
+from tests.support.files import files_below
 from tests.support.otlp import make_request, make_span
 from tests.support.service_process import environment, serve_command, service_process
 from tests.support.waiting import wait_for
@@ -38,13 +39,6 @@ def spellings(secret: str) -> Iterator[bytes]:
     yield secret.encode().hex().encode()
     if not secret.startswith("apa_") or len(random) == 43:
         yield base64.urlsafe_b64decode(f"{random}=")
-
-
-def files(directory: Path) -> Iterator[tuple[Path, bytes]]:
-    """Yield all files below a directory with their contents."""
-    for path in directory.rglob("*"):
-        if path.is_file():
-            yield path, path.read_bytes()
 
 
 def use(client: Client, shown: dict[Scope, str]) -> list[str]:
@@ -114,9 +108,9 @@ def test_no_key_is_kept(tmp_path: Path) -> None:
             assert listed.returncode == 0
             # While it runs, and when it has written all that it remembers.
             for _ in range(2):
-                names = [path.name for path, _ in files(data_dir)]
+                names = [path.name for path, _ in files_below(data_dir)]
                 assert {"secret.key", "lock"} <= set(names)
-                for path, content in files(data_dir):
+                for path, content in files_below(data_dir):
                     for secret in secrets:
                         assert not any(text in content for text in spellings(secret)), path
                 if process.poll() is None:

@@ -15,6 +15,7 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.support.clients import READ_HEADERS, Client
+from tests.support.files import files_below
 from tests.support.otlp import INTERNAL, key_values, make_request, make_span
 from tests.support.service_process import service_process
 from tests.support.waiting import wait_for
@@ -90,10 +91,8 @@ def send_all(client: Client) -> None:
 
 def in_clear(directory: Path) -> Iterator[tuple[str, str]]:
     """Yield file and secret for each secret that is in a file."""
-    for path in directory.rglob("*"):
-        if path.is_file():
-            content = path.read_bytes()
-            yield from ((str(path), text) for text in SECRETS if text.encode() in content)
+    for path, content in files_below(directory):
+        yield from ((str(path), text) for text in SECRETS if text.encode() in content)
 
 
 # The engine allows one directory per process. Compressed files hide what a table holds.

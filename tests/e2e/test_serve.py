@@ -14,6 +14,7 @@ import pytest
 
 from otel_apinalytics import __version__
 from tests.support.clients import READ_KEY, WRITE_KEY, Client
+from tests.support.files import files_below
 from tests.support.otlp import make_request, make_span
 from tests.support.service_process import (
     environment,
@@ -245,7 +246,5 @@ def test_no_key_is_on_disk_in_clear(tmp_path: Path) -> None:
         service.client.export(make_request(make_span()))
         wait_for(service.client.count)
         service.kill()
-    for path in tmp_path.rglob("*"):
-        if path.is_file():
-            content = path.read_bytes()
-            assert WRITE_KEY.encode() not in content, path
+    for path, content in files_below(tmp_path):
+        assert WRITE_KEY.encode() not in content, path
