@@ -16,8 +16,9 @@ from otel_apinalytics.query.filters import Filters
 from otel_apinalytics.query.zones import Moment
 
 _CONSUMER = "consumer_id"
-_SURFACE = frozenset({"service", "route", "method", "status_code", "is_error"})
+_PLACES = frozenset({"service", "route"})
 _STATUSES = frozenset({"method", "status_code", "is_error"})
+_SURFACE = _PLACES | _STATUSES
 _OF_CONSUMER_EVENTS = _SURFACE | {_CONSUMER, "is_stream"}
 # Of these, the column that it is computed of, or none beside those that all have.
 _COMPUTED = {"status_class": "status_code", "direction": "", "hour_of_day": "", "weekday": ""}
@@ -71,7 +72,7 @@ def _aggregate(
     by_order_of_days = by_day and not few_consumers
     if measure is Measure.REQUESTS and not others:
         return "consumer_days" if by_order_of_days else "consumers"
-    if measure is Measure.REQUESTS and others <= {"service", "route"}:
+    if measure is Measure.REQUESTS and others <= _PLACES:
         return "route_consumer_days" if by_order_of_days else "consumer_routes"
     if measure is Measure.REQUESTS and few_consumers and others <= _STATUSES:
         return "consumer_statuses"

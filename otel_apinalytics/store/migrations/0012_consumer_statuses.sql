@@ -1,4 +1,4 @@
--- How the requests of a few consumers ended: one of several millions has a few thousand rows here.
+-- How the requests of a few consumers ended: of one with millions, a small part is read.
 ALTER TABLE events
     ADD PROJECTION IF NOT EXISTS consumer_statuses
     (
